@@ -1,0 +1,31 @@
+"""Bytes as people write them: "6GiB" <-> 6442450944."""
+
+import re
+
+from ubertrain.errors import ConfigError
+
+_FACTORS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+            "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_bytes(text: str | int) -> int:
+    """Bytes in `text`: an int is bytes already; a string is a number and a unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB).
+
+    Raises:
+        ConfigError: `text` is negative or is not a number followed by a known unit.
+    """
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    match = _PATTERN.fullmatch(str(text))
+    if match is None or match[2].upper() not in _FACTORS:
+        raise ConfigError(f"{text!r} is not a number of bytes; write it like 6GiB, 800MB or 1073741824")
+    return int(float(match[1]) * _FACTORS[match[2].upper()])
+
+
+def format_bytes(count: float) -> str:
+    """`count` bytes with three significant digits and a binary unit, e.g. "1.50 GiB"."""
+    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while abs(value) >= 1024 and len(units) > 1:
+        value, units = value / 1024, units[1:]
+    return f"{value:.0f} B" if units[0] == "B" else f"{value:.3g} {units[0]}" if value < 1000 else f"{value:.0f} {units[0]}"
