@@ -54,7 +54,8 @@ class Depth(Annotation):
         depth = np.asarray(value, dtype=np.float32)
         near, far = between or cls.span(value)
         place = (np.log(np.maximum(depth, 1e-6)) - np.log(near)) / np.log(far / near)
-        return np.where((depth > 0)[..., None], turbo(1 - place), np.uint8(0))
+        # The outermost colours are nearly black, which is kept for no reading.
+        return np.where((depth > 0)[..., None], turbo(0.95 - 0.9 * place.clip(0, 1)), np.uint8(0))
 
     @staticmethod
     def span(value: Any) -> tuple[float, float]:
