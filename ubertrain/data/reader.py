@@ -1,7 +1,7 @@
 """What every data set reader must say about itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from ubertrain.annotation.annotation import Annotation
@@ -32,3 +32,10 @@ class Reader(ABC):
         Raises:
             DataError: naming the file and what is wrong with it.
         """
+
+    def only(self, labels: Collection[str]) -> "Reader":
+        """This data set with at most `labels` read, the same samples in the same order.
+
+        Override it where a label that is left out need not be decoded; the samples may carry more than was asked for.
+        """
+        return self

@@ -1,0 +1,96 @@
+"""Image files as tensors, without the quiet conversions of image libraries.
+
+Pixels are taken as they are stored: an EXIF orientation is ignored, since annotations refer to the stored raster.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ubertrain.data.blame import blame
+from ubertrain.errors import DataError
+
+_EIGHT_BIT = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+
+
+def read_image(path: Path) -> Tensor:
+    """The picture in `path`, (3, height, width) uint8, RGB; grey and CMYK are converted, transparency is dropped.
+
+    Raises:
+        DataError: the file is missing or damaged, or holds more than 8 bits a channel.
+    """
+    with blame(path):
+        image = _open(path)
+        if image.mode not in _EIGHT_BIT:
+            raise DataError(f"pixels of type {image.mode}, where an 8-bit image is expected; convert it to 8 bit first")
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def read_ids(path: Path) -> Tensor:
+    """The class ids in a one-channel PNG, (height, width) int64; a palette is only for display and ignored.
+
+    Raises:
+        DataError: the file is missing or damaged, or has several channels.
+    """
+    with blame(path):
+        image = _open(path)
+        if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
+            raise DataError(f"pixels of type {image.mode}, where one class id per pixel is expected (grey or palette PNG)")
+        return torch.from_numpy(np.array(image).astype(np.int64))
+
+
+def read_depth(path: Path, scale: float) -> Tensor:
+    """The depth in a 16-bit grey PNG, (height, width) float32 metres; 0 and 65535 mean no reading and give 0.
+
+    Args:
+        path: the file.
+        scale: stored units per metre, e.g. 1000 for millimetres.
+
+    Raises:
+        DataError: the file is missing or damaged, or is not 16-bit grey.
+    """
+    with blame(path):
+        image = _open(path)
+        if image.mode not in ("I", "I;16", "I;16B"):
+            raise DataError(f"pixels of type {image.mode}, where a 16-bit grey depth map is expected")
+        stored = np.array(image).astype(np.float32)
+        stored[stored == 65535] = 0
+        return torch.from_numpy(stored / np.float32(scale))
+
+
+def read_normals(path: Path) -> Tensor:
+    """The normals in an 8-bit RGB image, (3, height, width) float32 unit vectors, n = 2 v / 255 - 1; zero = unknown.
+
+    Black marks the unknown in some sets and mid grey in others; neither is near a unit vector, so both are recognised.
+
+    Raises:
+        DataError: the file is missing or damaged, or is not 8-bit RGB.
+    """
+    with blame(path):
+        image = _open(path)
+        if image.mode != "RGB":
+            raise DataError(f"pixels of type {image.mode}, where 8-bit RGB normals are expected")
+        stored = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
+        vectors = stored * (2 / 255) - 1
+        length = vectors.norm(dim=0)
+        known = (length > 0.5) & (stored > 0).any(dim=0)
+        return torch.where(known, vectors / length.clamp_min(0.5), 0.0)
+
+
+def _open(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise DataError("there is no such file")
+    try:
+        with Image.open(path) as image:
+            deep = image.mode in ("RGB", "RGBA") and "16" in str([tile[3] for tile in image.tile])
+            image.load()
+    except Exception as error:  # a decoder may raise anything on damaged bytes: OSError, SyntaxError, struct.error, ...
+        raise DataError(f"cannot be decoded as an image ({error})") from error
+    if deep:
+        raise DataError("16 bits a channel would be cut to 8 unnoticed; convert it to 8 bit (or to .npy for labels) first")
+    return image

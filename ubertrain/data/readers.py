@@ -1,0 +1,19 @@
+"""Data sets by name: what YAML calls the `type` of a data set."""
+
+from ubertrain.data.reader import Reader
+from ubertrain.registry import Registry
+
+READERS: Registry[Reader] = Registry(
+    kind="data set",
+    builtin={
+        "scenes": "ubertrain.data.scenes:Scenes",
+        "bsds500": "ubertrain.data.bsds:BSDS500",
+        "coco": "ubertrain.data.coco:Coco",
+        "voc": "ubertrain.data.voc:Voc",
+        "seven_scenes": "ubertrain.data.seven_scenes:SevenScenes",
+        "folder": "ubertrain.data.folder:Folder",
+    },
+    group="ubertrain.readers",
+    base="ubertrain.data.reader:Reader",
+)
+"""Every data set by name. A new reader gets its line here."""
