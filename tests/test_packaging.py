@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ubertrain.data.readers import READERS
 from ubertrain.registry import TASKS, TRUNKS
 
 ROOT = Path(__file__).parent.parent
@@ -80,14 +81,14 @@ def test_the_licence_is_in_the_wheel(wheel: Path) -> None:
 
 
 def test_every_name_of_the_tables_is_importable_once_installed(installed: Path, tmp_path: Path) -> None:
-    """From another folder, all tasks and trunks come from the installed files, not from the checkout."""
+    """From another folder, all tasks, trunks and readers come from the installed files, not from the checkout."""
     program = (
-        "import inspect; from ubertrain.registry import TASKS, TRUNKS\n"
-        "for table in (TASKS, TRUNKS):\n"
+        "import inspect; from ubertrain.data.readers import READERS; from ubertrain.registry import TASKS, TRUNKS\n"
+        "for table in (TASKS, TRUNKS, READERS):\n"
         "    for name in table.names(): print(inspect.getfile(table.get(name)))"
     )
     files = run(sys.executable, "-c", program, cwd=tmp_path, path=installed).splitlines()
-    assert len(files) == len(TASKS.names()) + len(TRUNKS.names())
+    assert len(files) == sum(len(table.names()) for table in (TASKS, TRUNKS, READERS))
     assert all(Path(file).is_relative_to(installed) for file in files), files
 
 

@@ -21,6 +21,7 @@ from ubertrain.errors import UbertrainError as UbertrainError
 
 if TYPE_CHECKING:
     from ubertrain import annotation as annotation
+    from ubertrain import testing as testing
     from ubertrain.engine.branch import Branch as Branch
     from ubertrain.engine.engine import Engine as Engine
     from ubertrain.engine.graph import Graph as Graph
@@ -44,6 +45,7 @@ else:
         "Schedule": "ubertrain.planning.schedule:Schedule",
         "register_task": "ubertrain.registry:register_task",
         "Task": "ubertrain.task:Task",
+        "testing": "ubertrain.testing",
     }
 
     def __getattr__(name):

@@ -99,7 +99,7 @@ class Registry(Generic[T]):
         """
         return _keywords(self.get(name, where))
 
-    def make(self, name: str, /, where: str, **keywords: Any) -> T:
+    def make(self, name: str, where: str, /, **keywords: Any) -> T:
         """An instance of the class called `name`.
 
         Values are checked against the annotations of the constructor and converted to them as pydantic does it: a list from
