@@ -111,7 +111,7 @@ class Trunk(nn.Module):
         self._stages, self.taps = dict(stages), dict(taps)
         if weights is not None:
             self.load(weights)
-        for name in (frozen,) if isinstance(frozen, str) else frozen:
+        for name in frozen:
             self._freeze(name)
 
     def stages(self) -> dict[str, nn.Module]:
