@@ -18,7 +18,7 @@ optimizer:
 data:
   size: [64, 64]
   train:
-    rooms: {type: scenes, count: 8, warp: {flip: true}}
+    rooms: {type: scenes, count: 8, warp: {flip: 0.5}}
 """
 
 
@@ -61,14 +61,14 @@ def test_a_dump_loads_back(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("optimizer:", "optimzer:", "demo.yaml:6: unknown key 'optimzer'; did you mean 'optimizer'? known: seed, threads,"),
-        ("flip:", "flipp:", "demo.yaml:11: unknown key 'flipp'; did you mean 'flip'? known: zoom, degrees, flip"),
+        ("flip:", "flipp:", "demo.yaml:11: unknown key 'flipp'; did you mean 'flip'? known: scale, degrees, flip, base"),
         ("steps: 10", "steps: ten", 'demo.yaml:1: steps: should be a valid integer, got "ten"'),
         ("steps: 10", "steps: true", "demo.yaml:1: steps: should be a valid integer, got true"),
         ("steps: 10", "steps: 0", "demo.yaml:1: steps: should be greater than 0, got 0"),
         ("steps: 10\n", "", "demo.yaml: the key 'steps' is missing"),
         ("type: scenes, ", "", "demo.yaml:11: the key 'data.train.rooms.type' is missing"),
         ("[64, 64]", "[64, big]", 'demo.yaml:9: data.size.1: should be a valid integer, got "big"'),
-        ("{flip: true}", "{zoom: [2, 1]}", "demo.yaml:11: data.train.rooms.warp.zoom: should be two numbers above zero"),
+        ("{flip: 0.5}", "{scale: [2, 1]}", "demo.yaml:11: data.train.rooms.warp: scale must be [smallest, largest]"),
         ("steps: 10", "steps: 10\nsteps: 20", "demo.yaml:1: the key 'steps' stands 2 times here; keep one"),
         ("[64, 64]", "[64, 64", "demo.yaml:10: not valid YAML"),
         ("steps: 10", "memory: {budget: 6 apples}", "demo.yaml:1: memory.budget: '6 apples' is not a number of bytes"),

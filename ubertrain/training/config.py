@@ -1,5 +1,6 @@
 """What an experiment is: every key of the YAML file, checked, with file and line in every complaint."""
 
+import dataclasses
 import difflib
 import json
 import types
@@ -10,8 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 import pydantic
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
+from ubertrain.annotation.random_warp import RandomWarp
 from ubertrain.errors import ConfigError
 from ubertrain.training.yaml_file import Origin, read_yaml
 from ubertrain.units import parse_bytes
@@ -52,27 +54,16 @@ class TaskConfig(_Open):
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Factor of the task's loss."""
     taps: tuple[str, ...] | None = None
-    """The trunk levels the head reads, finest first; left out: the task's own choice."""
+    """The trunk levels the head reads; left out: the task's own choice."""
     key: str | None = None
     """The name under which samples carry its label; left out: the name of the kind of annotation."""
 
 
-class WarpConfig(_Closed):
-    """The random similarity transform of a training image and all its labels."""
+@dataclasses.dataclass(frozen=True)
+class WarpConfig(RandomWarp):
+    """The random warp of a training set's images."""
 
-    zoom: tuple[float, float] = (1.0, 1.0)
-    """Range of the zoom, relative to the zoom at which the whole image just fits."""
-    degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Largest rotation to either side."""
-    flip: bool = False
-    """Mirror every other image."""
-
-    @field_validator("zoom")
-    @classmethod
-    def _range(cls, zoom: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < zoom[0] <= zoom[1]:
-            raise ValueError("should be two numbers above zero, the smaller one first")
-        return zoom
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
 
 class SetConfig(_Open):
@@ -82,8 +73,8 @@ class SetConfig(_Open):
     """A reader's name, or "package.module:Class"."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """How often its images are drawn, relative to the other training sets."""
-    warp: WarpConfig = WarpConfig()
-    """How its training images are varied."""
+    warp: WarpConfig | None = None
+    """How its training images are varied; left out: each is fitted whole into the input."""
 
 
 class DataConfig(_Closed):
@@ -222,7 +213,7 @@ def _complaint(values: Any, origin: Origin, fault: Any) -> str:
     path = tuple(fault["loc"])
     name = ".".join(map(str, path)) or "the configuration"
     where = origin.where(*path)
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{where}: {unknown('key', str(path[-1]), _keys_at(path[:-1]))}"
     if fault["type"] == "missing":
         return f"{where}: the key {name!r} is missing"
@@ -241,11 +232,14 @@ def _keys_at(path: tuple[str | int, ...]) -> list[str]:
     """The keys the configuration knows in the mapping at `path`."""
     here: Any = Config
     for key in path:
-        here = here.model_fields[key].annotation if _is_model(here) else typing.get_args(here)[-1]
+        here = fields[str(key)] if (fields := _fields(here)) else typing.get_args(here)[-1]
         while typing.get_origin(here) in (Annotated, types.UnionType):
             here = typing.get_args(here)[0]
-    return list(here.model_fields) if _is_model(here) else []
+    return list(_fields(here))
 
 
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _fields(annotation: Any) -> dict[str, Any]:
+    """Key -> annotation of a model or dataclass."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {name: field.annotation for name, field in annotation.model_fields.items()}
+    return typing.get_type_hints(annotation) if dataclasses.is_dataclass(annotation) else {}

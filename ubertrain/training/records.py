@@ -24,7 +24,7 @@ class StepRecord:
         gradient_norm: of the whole gradient in the last of the steps, before clipping.
         images_per_second: over the steps, those whose memory was measured left out; None if all were.
         peak_bytes: of the last step, its parameters, gradients and optimizer state not counted; None if it was not measured.
-        epochs: data set -> how often its images have been drawn so far, in units of its size.
+        draws: data set -> how many of its images have been trained on so far.
         skipped: samples left out so far because they could not be read.
     """
 
@@ -34,7 +34,7 @@ class StepRecord:
     gradient_norm: float
     images_per_second: float | None
     peak_bytes: int | None
-    epochs: Mapping[str, float]
+    draws: Mapping[str, int]
     skipped: int
 
 

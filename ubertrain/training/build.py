@@ -1,0 +1,186 @@
+"""From a configuration to the things it names: data sets, tasks, trunk and graph."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from ubertrain.data.loading import TrainLoader
+from ubertrain.data.mixing import Mixer
+from ubertrain.data.reader import Reader
+from ubertrain.data.readers import READERS
+from ubertrain.data.wanted import wanted_labels
+from ubertrain.engine.branch import Branch
+from ubertrain.engine.graph import Graph
+from ubertrain.engine.level import Level
+from ubertrain.errors import ConfigError
+from ubertrain.registry import TASKS, TRUNKS
+from ubertrain.task import Task
+from ubertrain.training import random_state
+from ubertrain.training.config import Config, TaskConfig, unknown
+from ubertrain.training.device import device_of
+from ubertrain.trunks.trunk import Tap, Trunk
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a configuration trains.
+
+    Attributes:
+        config: with the classes of tasks filled in.
+        tasks: name -> task.
+        graph: trunk and heads, on the device of the configuration.
+    """
+
+    config: Config
+    tasks: Mapping[str, Task]
+    graph: Graph
+
+
+def prepare(config: Config) -> None:
+    """Set the threads and seed every generator, as `config` says."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    random_state.seed_all(config.seed)
+
+
+def make_readers(config: Config, part: Literal["train", "val"]) -> dict[str, Reader]:
+    """Name -> data set, of `data.train` or `data.val`.
+
+    Raises:
+        ConfigError: an unknown type or key.
+        DataError: a missing folder or an empty set.
+    """
+    sets = config.data.train if part == "train" else config.data.val
+    return {
+        name: READERS.make(item.type, f"{config.where('data', part, name)} (data.{part}.{name})", **item.keywords)
+        for name, item in sets.items()
+    }
+
+
+def make_loader(config: Config, tasks: Mapping[str, Task], readers: Mapping[str, Reader]) -> TrainLoader:
+    """The batches of training.
+
+    Raises:
+        ConfigError: tasks and data sets do not fit; names both.
+    """
+    sets = config.data.train
+    mixer = Mixer(readers, {name: item.weight for name, item in sets.items()}, batch=config.data.batch, seed=config.seed)
+    return TrainLoader(
+        mixer,
+        tasks,
+        size=config.data.size,
+        warps={name: item.warp for name, item in sets.items() if item.warp is not None},
+        workers=config.data.workers,
+        on_error=config.data.on_error,
+    )
+
+
+def fill_classes(config: Config, readers: Mapping[str, Reader]) -> Config:
+    """`config` with the class names of the data sets for every task that takes `classes` and was given none.
+
+    Raises:
+        ConfigError: the classes that a task was given are not those of the sets that label it.
+    """
+    filled: dict[str, TaskConfig] = {}
+    for name, item in config.tasks.items():
+        names = _class_names(_label(config, name), readers)
+        if names is None or "classes" not in TASKS.keywords(_type(config, name), _place(config, name)):
+            continue
+        given = item.keywords.get("classes")
+        if given is None:
+            filled[name] = item.model_copy(update={"classes": list(names)})
+        elif (given != len(names)) if isinstance(given, int) else (tuple(given) != names):
+            raise ConfigError(
+                f"{_place(config, name)}: classes is {given!r}, but the data sets that label it have {len(names)}: "
+                f"{', '.join(names)}; leave the key out to take those"
+            )
+    return config.model_copy(update={"tasks": {**config.tasks, **filled}})
+
+
+def make_tasks(config: Config) -> dict[str, Task]:
+    """Name -> task.
+
+    Raises:
+        ConfigError: an unknown task or key, or a value that the task refuses.
+    """
+    return {name: _make_task(config, name) for name in config.tasks}
+
+
+def make_model(
+    config: Config, train_sets: Mapping[str, Reader], val_sets: Mapping[str, Reader] | None = None, *, pretrained: bool = True
+) -> Model:
+    """Tasks, trunk and graph, with new weights in the heads.
+
+    Args:
+        config: what to make.
+        train_sets: tell the classes; none if `config` holds them already.
+        val_sets: checked to number their classes in the same way.
+        pretrained: whether to read the `weights` of the trunk; not needed where a saved state follows.
+
+    Raises:
+        ConfigError: an unknown name, key or tap, or tasks and data sets that do not fit; names file and line.
+    """
+    if train_sets:
+        config = fill_classes(config, train_sets)
+    tasks = make_tasks(config)
+    if train_sets:
+        wanted_labels(train_sets, tasks)
+        parts = {"train": train_sets, "val": val_sets or {}}
+        wanted_labels({f"{part}.{name}": reader for part in parts for name, reader in parts[part].items()}, tasks)
+    keywords = {key: value for key, value in config.trunk.keywords.items() if pretrained or key != "weights"}
+    trunk = TRUNKS.make(config.trunk.name, config.where("trunk"), **keywords)
+    return Model(config, tasks, make_graph(config, trunk, tasks).to(device_of(config)))
+
+
+def make_graph(config: Config, trunk: Trunk, tasks: Mapping[str, Task]) -> Graph:
+    """Every task as a branch on the trunk.
+
+    Raises:
+        ConfigError: a task reads a tap that the trunk does not have.
+    """
+    branches = {}
+    for name, task in tasks.items():
+        taps = [_tap(config, name, tap, trunk.taps) for tap in task.taps]
+        head = task.make_head([Level(tap.channels, tap.stride) for tap in taps])
+        branches[name] = Branch(head, [tap.stage for tap in taps], losses=task.losses, weight=config.tasks[name].weight)
+    return Graph(trunk.stages(), branches)
+
+
+def _make_task(config: Config, name: str) -> Task:
+    """The task called `name`; taps and key go to its constructor if that takes them."""
+    item, kind, place = config.tasks[name], _type(config, name), _place(config, name)
+    own = {key: value for key, value in (("taps", item.taps), ("key", item.key)) if value is not None}
+    taken = {key: value for key, value in own.items() if key in TASKS.keywords(kind, place)}
+    task = TASKS.make(kind, place, **item.keywords, **taken)
+    for key in own.keys() - taken.keys():
+        setattr(task, key, own[key])
+    return task
+
+
+def _tap(config: Config, task: str, tap: str, known: Mapping[str, Tap]) -> Tap:
+    if tap not in known:
+        raise ConfigError(
+            f"{_place(config, task)}: {unknown('tap', tap, list(known))} (the taps of trunk {config.trunk.name!r})"
+        )
+    return known[tap]
+
+
+def _label(config: Config, name: str) -> str:
+    """The label of a task that is not made yet, since its classes come from the sets that carry the label."""
+    cls: Any = TASKS.get(_type(config, name), _place(config, name))
+    return config.tasks[name].key or cls.key or cls.annotation.key
+
+
+def _class_names(label: str, readers: Mapping[str, Reader]) -> tuple[str, ...] | None:
+    """The classes of `label`; that all sets agree on them is `wanted_labels`' to check."""
+    return next((tuple(reader.classes[label]) for reader in readers.values() if label in reader.classes), None)
+
+
+def _type(config: Config, name: str) -> str:
+    return config.tasks[name].type or name
+
+
+def _place(config: Config, name: str) -> str:
+    return f"{config.where('tasks', name)} (tasks.{name})"

@@ -1,0 +1,98 @@
+"""Pictures of what a graph answers: image | truth | prediction."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ubertrain.annotation.boxes import Boxes
+from ubertrain.annotation.picture import Tile, contact_sheet
+from ubertrain.annotation.warp import Warp
+from ubertrain.data.loading import warped
+from ubertrain.data.reader import Reader
+from ubertrain.data.sample import Sample
+from ubertrain.engine.graph import Graph
+from ubertrain.errors import DataError
+from ubertrain.task import Task
+from ubertrain.training.config import Config
+
+Row = tuple[Tile, Tile, Tile]
+
+
+def draw_pictures(
+    graph: Graph, tasks: Mapping[str, Task], config: Config, readers: Mapping[str, Reader], folder: Path
+) -> list[Path]:
+    """One sheet per task, `TASK.png`, of `config.pictures` samples of each set; returns the files.
+
+    Samples that carry the task's label are preferred; a set that has none is left out. Unreadable samples are passed over.
+    """
+    rows: dict[str, list[Row]] = {task: [] for task in tasks}
+    for name, reader in readers.items():
+        for sample in _spread(reader, config):
+            fitted = warped(sample, Warp.fit(_size(sample), config.data.size), reader.kinds)
+            predictions = predict_one(graph, fitted.image)
+            for task in tasks:
+                if tasks[task].label in fitted.annotations:
+                    rows[task].append(_row(f"{name}/{sample.id}", fitted, tasks[task], predictions[task]))
+    folder.mkdir(parents=True, exist_ok=True)
+    return [save_picture(contact_sheet(sheet), folder / f"{task}.png") for task, sheet in rows.items() if sheet]
+
+
+def predict_one(graph: Graph, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Any]:
+    """Task -> its prediction for one (3, height, width) uint8 image, without the batch dimension, on the CPU."""
+    device = next(graph.parameters()).device
+    graph.eval()
+    with torch.no_grad():
+        predictions = graph((image[None].float() / 255).to(device), tasks)
+    return pytree.tree_map_only(Tensor, lambda leaf: leaf[0].cpu(), predictions)
+
+
+def as_array(image: Tensor) -> np.ndarray:
+    """A (3, height, width) uint8 tensor as a (height, width, 3) picture."""
+    return image.permute(1, 2, 0).contiguous().numpy()
+
+
+def save_picture(picture: np.ndarray, file: Path) -> Path:
+    """Write a (height, width, 3) uint8 picture; returns `file`."""
+    Image.fromarray(picture).save(file)
+    return file
+
+
+def _row(title: str, sample: Sample, task: Task, prediction: Any) -> Row:
+    image = as_array(sample.image)
+    value = sample.annotations[task.label]
+    if issubclass(task.annotation, Boxes):  # ids say little; a task that finds boxes usually has names for them
+        truth = task.annotation.draw(image, value, names=getattr(task, "names", ()))
+    else:
+        truth = task.annotation.draw(image, value)
+    return Tile(title, image), Tile("truth", truth), Tile("prediction", task.draw(image, prediction))
+
+
+def _spread(reader: Reader, config: Config) -> list[Sample]:
+    """Up to `config.pictures` samples for each label of the set, spread evenly over it, each sample once."""
+    chosen: dict[int, Sample] = {}
+    have = dict.fromkeys(reader.kinds, 0)
+    stride = max(1, len(reader) // max(config.pictures, 1))
+    order = [index for start in range(stride) for index in range(start, len(reader), stride)]
+    for index in order:
+        if all(count >= config.pictures for count in have.values()):
+            break
+        try:
+            sample = reader.read(index)
+        except DataError:
+            continue
+        wanted = [label for label in sample.annotations if have[label] < config.pictures]
+        if wanted:
+            chosen[index] = sample
+            for label in sample.annotations:
+                have[label] += 1
+    return [chosen[index] for index in sorted(chosen)]
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    return sample.image.shape[1], sample.image.shape[2]

@@ -1,0 +1,79 @@
+"""Answers for images of any size, as pictures and boxes in the images' own coordinates."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ubertrain.annotation.boxes import Boxes
+from ubertrain.annotation.picture import Tile
+from ubertrain.annotation.warp import Warp
+from ubertrain.data.images import read_image
+from ubertrain.engine.graph import Graph
+from ubertrain.task import Task
+from ubertrain.training.config import Config
+from ubertrain.training.pictures import as_array, predict_one
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """The answers for one image.
+
+    Attributes:
+        file: the image.
+        pictures: "image" and each task -> (height, width, 3) uint8, of the image's size.
+        boxes: task -> list of {"box": [x0, y0, x1, y1] in pixels of the image, "score", "class", "name"}, for tasks that find
+            boxes.
+    """
+
+    file: Path
+    pictures: Mapping[str, np.ndarray]
+    boxes: Mapping[str, list[dict[str, Any]]]
+
+    def tiles(self) -> list[Tile]:
+        """The pictures side by side, titled."""
+        return [Tile(self.file.name if name == "image" else name, picture) for name, picture in self.pictures.items()]
+
+
+def predict(graph: Graph, tasks: Mapping[str, Task], config: Config, file: Path) -> Predicted:
+    """What every task says about the image in `file`, which is fitted whole into the network's input.
+
+    Raises:
+        DataError: the file is missing, damaged or not an image.
+    """
+    image = read_image(file)
+    size = (image.shape[1], image.shape[2])
+    fit = Warp.fit(size, config.data.size)
+    seen = fit.sample(image.float(), mode="bilinear", fill=0.0).round().to(torch.uint8)
+    pictures, boxes = {"image": as_array(image)}, {}
+    for name, prediction in predict_one(graph, seen).items():
+        if issubclass(tasks[name].annotation, Boxes):
+            own = _boxes_in(prediction, fit, size)
+            pictures[name] = tasks[name].draw(as_array(image), own)
+            boxes[name] = _listed(own, getattr(tasks[name], "names", ()))
+        else:
+            picture = torch.from_numpy(tasks[name].draw(as_array(seen), prediction)).permute(2, 0, 1)
+            back = fit.inverse(size).sample(picture.float(), mode="bilinear", fill=0.0)
+            pictures[name] = as_array(back.round().to(torch.uint8))
+    return Predicted(file, pictures, boxes)
+
+
+def _boxes_in(prediction: Mapping[str, Tensor], fit: Warp, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Detections in the input's pixels as detections in the image's, without padding."""
+    real = prediction["classes"] >= 0
+    kept = {name: values[real] for name, values in prediction.items()}
+    corners = fit.inverse(size).points(kept["boxes"].view(-1, 2, 2))
+    limit = torch.tensor([size[1], size[0]], dtype=corners.dtype)
+    return {**kept, "boxes": corners.clamp(min=0).minimum(limit).view(-1, 4)}
+
+
+def _listed(found: Mapping[str, Tensor], names: Any) -> list[dict[str, Any]]:
+    rows = zip(found["boxes"].tolist(), found["scores"].tolist(), found["classes"].tolist(), strict=True)
+    return [
+        {"box": box, "score": score, "class": kind, "name": names[kind] if kind < len(names) else str(kind)}
+        for box, score, kind in rows
+    ]
