@@ -1,0 +1,89 @@
+"""One step of the engine against plain autograd on the same graph: the same bits, over the zoo and all shapes of schedule."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.zoo import ZOO, Case, schedules
+from ubertrain.engine.engine import Engine
+from ubertrain.engine.graph import Graph
+from ubertrain.engine.meter import LiveBytes
+from ubertrain.engine.rehearse import rehearse
+from ubertrain.planning.schedule import Schedule
+
+
+def build(name: str) -> Case:
+    torch.manual_seed(7)
+    return ZOO[name]()
+
+
+PAIRS = [(name, str(schedule)) for name in ZOO for schedule in schedules(build(name).graph)]
+
+
+def plain_step(case: Case) -> tuple[Graph, dict[str, Tensor], Tensor]:
+    """The graph, losses and random state after one step of plain autograd."""
+    graph = copy.deepcopy(case.graph)
+    torch.manual_seed(1)
+    with case.forward_context():
+        losses = graph.losses(case.images, case.targets)
+        total = sum(losses.values())
+    if isinstance(total, Tensor) and total.requires_grad:
+        total.backward()
+    return graph, losses, torch.get_rng_state()
+
+
+def engine_step(case: Case, schedule: str) -> tuple[Graph, dict[str, Tensor], Tensor]:
+    """The same after one step of the engine."""
+    graph = copy.deepcopy(case.graph)
+    torch.manual_seed(1)
+    with case.forward_context():
+        losses = Engine(graph, Schedule.parse(schedule)).forward_backward(case.images, case.targets)
+    return graph, losses, torch.get_rng_state()
+
+
+def same(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
+    """The names under which two dicts of tensors (or None) differ in any bit."""
+    assert left.keys() == right.keys()
+    return [
+        name
+        for name, value in left.items()
+        if (value is None) != (right[name] is None) or (value is not None and not torch.equal(value, right[name]))
+    ]
+
+
+@pytest.mark.parametrize(("name", "schedule"), PAIRS)
+def test_gradients_losses_buffers_and_random_numbers_are_those_of_plain_autograd(name: str, schedule: str) -> None:
+    """Losses, every .grad (None included), every buffer and the random state agree bit for bit."""
+    case = build(name)
+    graph, losses, random = plain_step(case)
+    ours, our_losses, our_random = engine_step(case, schedule)
+    assert same(dict(losses), our_losses) == []
+    grads = [{name: p.grad for name, p in g.named_parameters()} for g in (graph, ours)]
+    assert same(*grads) == []
+    assert same(dict(graph.named_buffers()), dict(ours.named_buffers())) == []
+    assert torch.equal(random, our_random)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_zoo_steps_do_something(name: str) -> None:
+    """Every architecture trains at least one parameter, unless it is frozen altogether."""
+    graph, losses, _ = plain_step(build(name))
+    trained = [p for p in graph.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    assert losses
+    assert bool(trained) == (name != "frozen_altogether")
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_rehearsed_peak_is_the_measured_peak(name: str) -> None:
+    """The peak of a run on fake tensors equals that of the real run, to the byte, and nothing but the losses stays alive."""
+    for schedule in list(schedules(build(name).graph))[:: 3]:
+        case = build(name)
+        with case.forward_context():
+            expected = rehearse(case.graph, schedule, case.images, case.targets)
+            Engine(copy.deepcopy(case.graph), schedule).forward_backward(case.images, case.targets)  # one-off lazy state
+            with LiveBytes() as meter:
+                losses = Engine(case.graph, schedule).forward_backward(case.images, case.targets)
+        assert meter.peak == expected

@@ -1,0 +1,632 @@
+"""Small architectures that have broken recompute, branching or partial labels somewhere, and the schedules they run under."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed_call
+
+from ubertrain.engine.branch import Branch
+from ubertrain.engine.graph import Graph
+from ubertrain.engine.labels import Labels
+from ubertrain.planning.every_k import every_k
+from ubertrain.planning.keep_all import keep_all
+from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span
+
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph with one batch for it."""
+
+    graph: Graph
+    images: Any
+    targets: dict[str, Any]
+    autocast: torch.dtype | None = None
+
+    def forward_context(self) -> AbstractContextManager[Any]:
+        """What the forward pass runs under."""
+        return torch.autocast("cpu", self.autocast) if self.autocast else nullcontext()
+
+
+ZOO: dict[str, Callable[[], Case]] = {}
+
+
+def entry(build: Callable[[], Case]) -> Callable[[], Case]:
+    """Put an architecture into the zoo under its function's name."""
+    ZOO[build.__name__] = build
+    return build
+
+
+def schedules(graph: Graph) -> Iterator[Schedule]:
+    """Schedules of every shape: nothing recomputed, equal spans, and deep nests to the left, to the right and balanced."""
+    stages, tasks = graph.stage_names, tuple(graph.branches)
+    yield keep_all(stages, tasks)
+    for k in range(1, len(stages) + 1):
+        yield every_k(stages, tasks, k)
+    runs = tuple(map(BranchRun, tasks))
+    for nest in (_left, _right, _halves):
+        yield Schedule((nest(stages),), runs)
+    if len(stages) > 2:
+        yield Schedule((stages[0], _right(stages[1:-1]), stages[-1]), runs)
+
+
+def _left(stages: Sequence[str]) -> Span:
+    return Span((stages[0],)) if len(stages) == 1 else Span((_left(stages[:-1]), stages[-1]))
+
+
+def _right(stages: Sequence[str]) -> Span:
+    return Span((stages[0],)) if len(stages) == 1 else Span((stages[0], _right(stages[1:])))
+
+
+def _halves(stages: Sequence[str]) -> Span:
+    items: tuple[Item, ...] = tuple(stages)
+    if len(stages) > 2:
+        middle = len(stages) // 2
+        items = (_halves(stages[:middle]), _halves(stages[middle:]))
+    return Span(items)
+
+
+class Head(nn.Module):
+    """Sum over its levels of one projection each, pooled: (rows, out)."""
+
+    def __init__(self, channels: Sequence[int], out: int = 3, extra: nn.Module | None = None) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Conv2d(c, out, 1) for c in channels)
+        self.extra = extra if extra is not None else nn.Identity()
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        return self.extra(sum(part(level).tanh().mean((2, 3)) for part, level in zip(self.parts, levels, strict=True)))
+
+
+class Flat(nn.Module):
+    """A head on one level of any shape: (rows, out)."""
+
+    def __init__(self, features: int, out: int = 3) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, out)
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        return self.linear(levels[0]).flatten(1)
+
+
+def squared(prediction: Tensor, target: Tensor) -> Tensor:
+    return (prediction - target).square().flatten(1).mean(1)
+
+
+def conv(inside: int, out: int, *after: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inside, out, 3, padding=1), *after)
+
+
+def plain(channels: Sequence[int], make: Callable[[int], Sequence[nn.Module]]) -> dict[str, nn.Module]:
+    """Stages of a convolution and what `make` puts behind it."""
+    pairs = zip((3, *channels[:-1]), channels, strict=True)
+    return {f"s{i}": conv(inside, out, *make(out)) for i, (inside, out) in enumerate(pairs)}
+
+
+def images() -> Tensor:
+    return torch.randn(BATCH, 3, 8, 8)
+
+
+def labels(rows: int = BATCH, out: int = 3) -> Tensor:
+    return torch.randn(rows, out)
+
+
+def two_tasks(trunk: dict[str, nn.Module], channels: Sequence[int], *, autocast: torch.dtype | None = None) -> Case:
+    """One task on the last stage, labelled everywhere; one on two stages, labelled on two scattered rows."""
+    names = list(trunk)
+    branches = {
+        "top": Branch(Head(channels[-1:]), names[-1:], squared),
+        "both": Branch(Head([channels[1], channels[-1]]), [names[1], names[-1]], squared, weight=0.5),
+    }
+    return Case(Graph(trunk, branches), images(), {"top": labels(), "both": Labels(labels(2), [0, 3])}, autocast)
+
+
+WIDTHS = (4, 6, 6, 8)
+
+
+@entry
+def convolutions() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [nn.Tanh()]), WIDTHS)
+
+
+@entry
+def in_place_relu() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [nn.ReLU(inplace=True)]), WIDTHS)
+
+
+@entry
+def flattened_sequential_with_in_place_relu() -> Case:
+    flat = {f"f.{i}": module for i, module in enumerate([*conv(3, 4, nn.ReLU(True)), *conv(4, 6, nn.BatchNorm2d(6), nn.ReLU(True))])}
+    branches = {"top": Branch(Head([6]), ["f"], squared), "low": Branch(Head([4]), ["f.1"], squared)}
+    return Case(Graph(flat, branches), images(), {"top": labels(), "low": labels()})
+
+
+@entry
+def batch_norm() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU()]), WIDTHS)
+
+
+@entry
+def batch_norm_cumulative() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [nn.BatchNorm2d(c, momentum=None), nn.ReLU()]), WIDTHS)
+
+
+@entry
+def batch_norm_in_eval_mode() -> Case:
+    case = two_tasks(plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU()]), WIDTHS)
+    case.graph.stage("s1").eval()
+    return case
+
+
+@entry
+def group_norm() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [nn.GroupNorm(2, c), nn.GELU()]), WIDTHS)
+
+
+@entry
+def instance_norm_with_statistics() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [nn.InstanceNorm2d(c, track_running_stats=True), nn.ReLU()]), WIDTHS)
+
+
+@entry
+def dropout() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [nn.Dropout(0.3), nn.ReLU()]), WIDTHS)
+
+
+@entry
+def dropout_in_place_and_random_relu() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [nn.RReLU(), nn.Dropout2d(0.3, inplace=True)]), WIDTHS)
+
+
+@entry
+def dropout_in_trunk_and_heads() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.Dropout(0.3)])
+    branches = {t: Branch(Head([8], extra=nn.Dropout(0.5)), ["s3"], squared) for t in "abc"}
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": Labels(labels(2), [1, 2]), "c": labels()})
+
+
+@entry
+def spectral_norm() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.LeakyReLU(0.1)])
+    for stage in trunk.values():
+        nn.utils.parametrizations.spectral_norm(stage[0])
+    return two_tasks(trunk, WIDTHS)
+
+
+@entry
+def weight_norm() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.SiLU()])
+    for stage in trunk.values():
+        nn.utils.parametrizations.weight_norm(stage[0])
+    return two_tasks(trunk, WIDTHS)
+
+
+class Residual(nn.Module):
+    """A basic block with an in-place ReLU on its own sum."""
+
+    def __init__(self, channels: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.first, self.second = conv(channels, channels, norm(channels)), conv(channels, channels, norm(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu_(self.second(F.relu_(self.first(x))) + x)
+
+
+class PreActivation(Residual):
+    """Norm and ReLU out of place first, as in ResNet v2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+@entry
+def residual() -> Case:
+    return two_tasks({"stem": conv(3, 6), **{f"res.{i}": Residual(6) for i in range(4)}}, [6] * 5)
+
+
+@entry
+def pre_activation_residual() -> Case:
+    return two_tasks({"stem": conv(3, 6), **{f"res.{i}": PreActivation(6) for i in range(3)}}, [6] * 4)
+
+
+class StochasticDepth(nn.Module):
+    """Skips its block for random images of the batch."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = conv(channels, channels, nn.BatchNorm2d(channels), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x) * (torch.rand(len(x), 1, 1, 1) > 0.4)
+
+
+@entry
+def stochastic_depth() -> Case:
+    return two_tasks({"stem": conv(3, 6), **{f"res.{i}": StochasticDepth(6) for i in range(3)}}, [6] * 4)
+
+
+class Patches(nn.Module):
+    """Images as tokens: (batch, tokens, channels)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.cut = nn.Conv2d(3, channels, 4, stride=4)
+        self.position = nn.Parameter(torch.randn(1, 4, channels) * 0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cut(x).flatten(2).transpose(1, 2) + self.position
+
+
+@entry
+def vision_transformer() -> Case:
+    blocks = {f"block.{i}": nn.TransformerEncoderLayer(8, 2, 16, dropout=0.2, batch_first=True, norm_first=True) for i in range(3)}
+    branches = {"a": Branch(Flat(8), ["block.2"], squared), "b": Branch(Flat(8), ["block.0"], squared)}
+    graph = Graph({"patches": Patches(8), **blocks}, branches)
+    return Case(graph, images(), {"a": torch.randn(BATCH, 12), "b": Labels(torch.randn(1, 12), [2])})
+
+
+@entry
+def multi_tap_decoders() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU(True)])
+    names = list(trunk)
+    branches = {t: Branch(Head(WIDTHS), names, squared, weight=w) for t, w in zip("abcd", (1, 0.3, 2, 5), strict=True)}
+    rows = {"a": labels(), "b": Labels(labels(3), [1, 2, 3]), "c": Labels(labels(2), [3, 0]), "d": Labels(labels(1), [1])}
+    return Case(Graph(trunk, branches), images(), rows)
+
+
+@entry
+def one_tap_read_twice() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.ReLU(True)])
+    return Case(Graph(trunk, {"a": Branch(Head([8, 8, 4]), ["s3", "s3", "s0"], squared)}), images(), {"a": labels()})
+
+
+@entry
+def one_stage() -> Case:
+    return Case(Graph({"only": conv(3, 4)}, {"a": Branch(Head([4]), ["only"], squared)}), images(), {"a": labels()})
+
+
+@entry
+def one_branch() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.BatchNorm2d(c)])
+    return Case(Graph(trunk, {"a": Branch(Head([8]), ["s3"], squared, weight=3)}), images(), {"a": labels()})
+
+
+@entry
+def twelve_branches() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU(True)])
+    branches = {f"t{i}": Branch(Head([WIDTHS[i % 4]]), [f"s{i % 4}"], squared, weight=0.1 * i) for i in range(12)}
+    targets = {f"t{i}": Labels(labels(1 + i % 4), range(1 + i % 4)) for i in range(12)}
+    return Case(Graph(trunk, branches), images(), targets)
+
+
+@entry
+def branch_without_rows() -> Case:
+    case = two_tasks(plain(WIDTHS, lambda c: [nn.BatchNorm2d(c)]), WIDTHS)
+    return Case(case.graph, case.images, {"both": case.targets["both"], "top": Labels(labels(0), [])})
+
+
+@entry
+def only_a_low_tap_is_labelled() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.BatchNorm2d(c)])
+    branches = {"low": Branch(Head([6]), ["s1"], squared), "top": Branch(Head([8]), ["s3"], squared)}
+    return Case(Graph(trunk, branches), images(), {"low": labels()})
+
+
+@entry
+def zero_weight() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.ReLU(True)])
+    branches = {"a": Branch(Head([8]), ["s3"], squared, weight=0), "b": Branch(Head([6]), ["s1"], squared)}
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": labels()})
+
+
+@entry
+def divided_by_the_batch() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.ReLU(True)])
+    branches = {t: Branch(Head([8]), ["s3"], squared) for t in "ab"}
+    return Case(Graph(trunk, branches, normalise="batch"), images(), {"a": labels(), "b": Labels(labels(2), [1, 2])})
+
+
+def frozen(case: Case, *names: str) -> Case:
+    for name in names:
+        case.graph.get_submodule(name).requires_grad_(False)
+    return case
+
+
+@entry
+def frozen_stem() -> Case:
+    return frozen(two_tasks(plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU(True)]), WIDTHS), "trunk.s0", "trunk.s1")
+
+
+@entry
+def frozen_middle() -> Case:
+    return frozen(two_tasks(plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU(True)]), WIDTHS), "trunk.s2")
+
+
+@entry
+def frozen_trunk() -> Case:
+    return frozen(two_tasks(plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU(True)]), WIDTHS), "trunk")
+
+
+@entry
+def frozen_head() -> Case:
+    return frozen(two_tasks(plain(WIDTHS, lambda c: [nn.Dropout(0.2)]), WIDTHS), "heads.top")
+
+
+@entry
+def frozen_altogether() -> Case:
+    return frozen(two_tasks(plain(WIDTHS, lambda c: [nn.BatchNorm2d(c)]), WIDTHS), "trunk", "heads")
+
+
+class Skips(nn.Module):
+    """A U-Net's way down or up: its value is a tuple (x, skip, ...)."""
+
+    def __init__(self, channels: int, *, up: bool) -> None:
+        super().__init__()
+        self.up, self.conv = up, conv(channels, channels, nn.BatchNorm2d(channels), nn.ReLU(True))
+
+    def forward(self, value: Any) -> Any:
+        x, *skips = value if isinstance(value, tuple) else (value,)
+        if not self.up:
+            return F.max_pool2d(self.conv(x), 2), x, *skips
+        x = self.conv(F.interpolate(x, scale_factor=2) + skips[0])
+        return (x, *skips[1:]) if len(skips) > 1 else x
+
+
+@entry
+def u_net_of_tuples() -> Case:
+    trunk = {"stem": conv(3, 4), "down1": Skips(4, up=False), "down2": Skips(4, up=False), "up2": Skips(4, up=True), "up1": Skips(4, up=True)}
+    branches = {"a": Branch(Head([4]), ["up1"], squared), "b": Branch(TupleHead(4), ["down2"], squared)}
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": Labels(labels(2), [0, 2])})
+
+
+class TupleHead(Head):
+    """A head whose level is a tuple of tensors, of which it reads the first two."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__([channels, channels])
+
+    def forward(self, levels: list[Any]) -> Tensor:
+        return super().forward(list(levels[0][:2]))
+
+
+class TwoRates(nn.Module):
+    """A stage whose value is a dict of a fine and a coarse tensor, and a word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = conv(4, 4, nn.ReLU(True)), conv(4, 4, nn.Dropout(0.2))
+
+    def forward(self, value: Any) -> dict[str, Any]:
+        fine, coarse = (value["fine"], value["coarse"]) if isinstance(value, dict) else (value, F.avg_pool2d(value, 2))
+        mixed = self.fine(fine) + F.interpolate(coarse, scale_factor=2)
+        return {"fine": mixed, "coarse": self.coarse(coarse), "word": "not a tensor"}
+
+
+class DictHead(Head):
+    """A head that reads one entry of a dict level."""
+
+    def forward(self, levels: list[Any]) -> Tensor:
+        return super().forward([levels[0]["coarse"]])
+
+
+@entry
+def stages_of_dicts() -> Case:
+    trunk = {"stem": conv(3, 4), "a": TwoRates(), "b": TwoRates(), "c": TwoRates()}
+    branches = {"low": Branch(DictHead([4]), ["a"], squared), "top": Branch(DictHead([4]), ["c"], squared)}
+    return Case(Graph(trunk, branches), images(), {"low": labels(), "top": Labels(labels(3), [0, 1, 2])})
+
+
+@entry
+def a_stage_used_twice() -> Case:
+    twice = Residual(6)
+    trunk = {"stem": conv(3, 6), "one": twice, "between": conv(6, 6, nn.Dropout(0.2)), "two": twice}
+    return two_tasks(trunk, [6] * 4)
+
+
+@entry
+def a_weight_tied_across_stages() -> Case:
+    trunk = plain([6, 6, 6, 6], lambda c: [nn.Tanh()])
+    trunk["s3"][0].weight = trunk["s1"][0].weight
+    return two_tasks(trunk, [6] * 4)
+
+
+@entry
+def parameters_shared_between_branches() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.ReLU(True)])
+    shared = nn.Linear(3, 3)
+    branches = {t: Branch(Head([8], extra=shared), ["s3"], squared, weight=w) for t, w in zip("abc", (1, 0.7, 0.1), strict=True)}
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": labels(), "c": Labels(labels(2), [1, 3])})
+
+
+@entry
+def a_head_shared_by_two_branches() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.BatchNorm2d(c)])
+    head = Head([6], extra=nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.3)))
+    branches = {"a": Branch(head, ["s1"], squared), "b": Branch(head, ["s2"], squared)}
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": labels()})
+
+
+@entry
+def a_head_with_batch_norm() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.ReLU()])
+    branches = {t: Branch(Head([8], extra=nn.BatchNorm1d(3)), ["s3"], squared) for t in "ab"}
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": Labels(labels(3), [0, 1, 3])})
+
+
+@entry
+def a_parameter_shared_by_trunk_and_head() -> Case:
+    trunk = plain([4, 3, 4], lambda c: [nn.Tanh()])
+    head = Head([4])
+    head.parts[0].weight = nn.Parameter(torch.randn(3, 4, 1, 1))
+    trunk["s2"] = nn.Sequential(trunk["s2"], Projection(head.parts[0].weight))
+    return Case(Graph(trunk, {"a": Branch(head, ["s0"], squared), "b": Branch(Head([3]), ["s2"], squared)}), images(), {"a": labels(), "b": labels()})
+
+
+class Projection(nn.Module):
+    """A 1x1 convolution with somebody else's weight."""
+
+    def __init__(self, weight: nn.Parameter) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight)
+
+
+@entry
+def float64() -> Case:
+    case = two_tasks(plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU(True)]), WIDTHS)
+    double = {"top": labels().double(), "both": Labels(labels(2).double(), [0, 3])}
+    return Case(case.graph.double(), case.images.double(), double)
+
+
+@entry
+def bfloat16_autocast() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU(True)]), WIDTHS, autocast=torch.bfloat16)
+
+
+@entry
+def bfloat16_autocast_with_dropout_and_sharing() -> Case:
+    case = parameters_shared_between_branches()
+    return Case(case.graph, case.images, case.targets, torch.bfloat16)
+
+
+@entry
+def bfloat16_autocast_with_a_stage_used_twice() -> Case:
+    case = a_stage_used_twice()
+    return Case(case.graph, case.images, case.targets, torch.bfloat16)
+
+
+class MovingAverage(nn.Module):
+    """Keeps an average of its input in a buffer that it replaces, and uses it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.zeros(channels, 1, 1))
+        self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.average = 0.9 * self.average + 0.1 * x.detach().mean((0, 2, 3)).view(-1, 1, 1)
+        self.steps += 1
+        return x * (1 + self.average) / self.steps
+
+
+@entry
+def a_replaced_buffer_and_a_counter() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [MovingAverage(c), nn.ReLU()]), WIDTHS)
+
+
+class Doubling(torch.autograd.Function):
+    """A custom function that saves its input and its output."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        result = 2 * x.sigmoid()
+        ctx.save_for_backward(x, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        x, result = ctx.saved_tensors
+        return gradient * result * (1 - x.sigmoid())
+
+
+class Custom(nn.Module):
+    """A stage of a custom autograd function."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return Doubling.apply(x)
+
+
+@entry
+def custom_autograd_function() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [Custom()]), WIDTHS)
+
+
+class RecomputesItself(nn.Module):
+    """A stage that already calls torch's own recompute."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inside = conv(channels, channels, nn.Dropout(0.2), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + recomputed_call(self.inside, x, use_reentrant=False)
+
+
+@entry
+def stages_that_recompute_themselves() -> Case:
+    return two_tasks({"stem": conv(3, 6), **{f"r.{i}": RecomputesItself(6) for i in range(3)}}, [6] * 4)
+
+
+class Recurrent(nn.Module):
+    """An LSTM over the rows of the image."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(channels * 8, channels * 8, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, _ = self.lstm(x.permute(0, 2, 3, 1).flatten(2))
+        return rows.unflatten(2, (8, -1)).permute(0, 3, 1, 2)
+
+
+@entry
+def recurrent_stage() -> Case:
+    return two_tasks({"stem": conv(3, 2), "rows": Recurrent(2), "top": conv(2, 4, nn.Tanh())}, [2, 2, 4])
+
+
+@entry
+def integer_input() -> Case:
+    trunk = {"embed": nn.Embedding(10, 6), "a": nn.Sequential(nn.Linear(6, 6), nn.ReLU(True)), "b": nn.Linear(6, 6)}
+    branches = {"a": Branch(Flat(6), ["a"], squared), "b": Branch(Flat(6), ["b"], squared)}
+    return Case(Graph(trunk, branches), torch.randint(10, (BATCH, 5)), {"a": labels(BATCH, 15), "b": Labels(labels(2, 15), [2, 3])})
+
+
+class LearnedScale(nn.Module):
+    """A loss with a parameter: uncertainty weighting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_variance = nn.Parameter(torch.zeros(()))
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return squared(prediction, target) * (-self.log_variance).exp() + self.log_variance
+
+
+@entry
+def a_loss_with_a_parameter() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.ReLU(True)])
+    branches = {t: Branch(Head([8]), ["s3"], LearnedScale()) for t in "ab"}
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": Labels(labels(2), [1, 2])})
+
+
+@entry
+def a_loss_that_needs_its_head() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.ReLU(True)])
+
+    def losses(head: nn.Module, levels: list[Any], target: Tensor) -> Tensor:
+        return squared(head(levels), target) + 0.1 * head.parts[0](levels[0]).flatten(1).square().mean(1)
+
+    return Case(Graph(trunk, {"a": Branch(Head([8]), ["s3"], losses=losses)}), images(), {"a": labels()})
+
+
+@entry
+def an_unused_level_and_an_unused_parameter() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.ReLU(True)])
+    return Case(Graph(trunk, {"a": Branch(FirstOnly([4, 8]), ["s0", "s3"], squared)}), images(), {"a": labels()})
+
+
+class FirstOnly(Head):
+    """A head that ignores its last level."""
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        return self.parts[0](levels[0]).mean((2, 3))

@@ -1,0 +1,166 @@
+"""One training step by a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ubertrain.engine.branches import run_branch, without_autocast
+from ubertrain.engine.gradients import all_or_nothing
+from ubertrain.engine.graph import Graph, batch_size
+from ubertrain.engine.inplace import TapVersions
+from ubertrain.engine.spans import RecomputeError, SpanRunner, explain
+from ubertrain.engine.streams import BranchStreams
+from ubertrain.engine.taps import Tap
+from ubertrain.errors import ScheduleError
+from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span
+
+
+class Engine:
+    """Runs training steps of a graph by a schedule, in the memory the schedule says.
+
+    One step: the trunk forward through the schedule's spans; then, last branch first, each task with labelled rows: head, loss
+    and backward into its taps' gradients; then one backward through the trunk. With T tasks the peak holds one head, not T.
+
+    On a CPU gradients, buffers and random numbers after a step are bit for bit those of `sum(graph.losses(...).values())
+    .backward()`, for every schedule that does not split rows (`rows=k`); with split rows they agree to rounding.
+
+    Args:
+        graph: trained in place. Its modules may be moved, frozen or switched between training and evaluation at any time.
+        schedule: must name every stage of the trunk once, in order; an `nn.Sequential` stage may be named by its children, one
+            by one. Without a part for the branches, each runs all its rows at once.
+
+    Raises:
+        ScheduleError: the schedule does not fit the graph.
+    """
+
+    def __init__(self, graph: Graph, schedule: Schedule) -> None:
+        self.graph = graph
+        self.schedule = schedule
+        self._stage_after = _match(graph, schedule)
+        self._runs = _branch_runs(graph, schedule)
+
+    def forward_backward(
+        self, images: Any, targets: Mapping[str, Any], *, scaler: torch.amp.GradScaler | None = None
+    ) -> dict[str, Tensor]:
+        """Add the gradient of the objective to `.grad`, as `loss.backward()` would.
+
+        Args:
+            images: what the first stage takes, usually (batch, 3, height, width).
+            targets: task -> `Labels`, or a bare pytree for labels of all rows. A task that is absent or has no rows is not run:
+                its parameters, buffers and `.grad` stay untouched.
+            scaler: as in `scaler.scale(loss).backward()`.
+
+        Returns:
+            task -> its term of the objective (weight included, not scaled), detached scalars, in order of declaration.
+
+        Raises:
+            TaskError: an unknown task, labels that do not fit their rows, a loss that is not one value per image.
+            ScheduleError: rows are to be split for a head that couples images, a stage writes in place where it must not, or a
+                stage does not repeat itself under recompute.
+
+        After an exception, also one of a head or a loss, every `.grad` is what it was before the call.
+        """
+        labelled = self.graph.labelled(images, targets)
+        batch = batch_size(images)
+        losses = {}
+        with all_or_nothing(self.graph.parameters()):
+            runner, taps = self._trunk_forward(images, tuple(labelled))
+            streams = BranchStreams(images)
+            for run in reversed(self._runs):
+                if run.task in labelled:
+                    reads = [taps[tap] for tap in self.graph.taps[run.task]]
+                    with streams.of(self.graph.number(run.task)):
+                        losses[run.task] = run_branch(self.graph, run, labelled[run.task], reads, batch, scaler)
+            streams.close()
+            _trunk_backward(taps.values(), runner)
+        return {task: losses[task] for task in labelled}
+
+    def _trunk_forward(self, images: Any, tasks: Sequence[str]) -> tuple[SpanRunner, dict[str, Tap]]:
+        wanted = {tap for task in tasks for tap in self.graph.taps[task]}
+        taps: dict[str, Tap] = {}
+        watch = TapVersions()
+
+        def on_stage(name: str, value: Any) -> None:
+            watch.check(name)
+            if (stage := self._stage_after.get(name)) in wanted:
+                taps[stage] = Tap(value)
+                watch.record(stage, value)
+
+        items = _up_to(self.schedule.trunk, set(self._stages(tasks)))
+        runner = SpanRunner(self.graph.stage, on_stage)
+        runner.run(items, images)
+        return runner, taps
+
+    def _stages(self, tasks: Iterable[str]) -> list[str]:
+        """The schedule's names of the stages that must run for `tasks`."""
+        names, needed = list(self.schedule.stages), self.graph.needed(tasks)
+        last = max((i for i, name in enumerate(names) if self._stage_after.get(name) in needed), default=-1)
+        return names[: last + 1]
+
+
+def _trunk_backward(taps: Iterable[Tap], runner: SpanRunner) -> None:
+    roots = [root for tap in taps for root in tap.free()]
+    if not roots:
+        return
+    try:
+        with without_autocast(roots[0].device.type):
+            torch.autograd.backward(roots)
+    except RecomputeError as error:
+        raise explain(error, runner.recomputing) from error
+
+
+def _up_to(items: Sequence[Item], needed: set[str]) -> tuple[Item, ...]:
+    """The items without what comes after the last needed stage; stages are needed from the first on, without a gap."""
+    kept: list[Item] = []
+    for item in items:
+        if isinstance(item, Span):
+            if inside := _up_to(item.items, needed):
+                kept.append(Span(inside))
+        elif item in needed:
+            kept.append(item)
+    return tuple(kept)
+
+
+def _match(graph: Graph, schedule: Schedule) -> dict[str, str]:
+    """Name in the schedule -> the stage of the graph whose output is there once it has run."""
+    names, after = list(schedule.stages), {}
+    for stage in graph.stage_names:
+        part = _spelled(graph, stage, names)
+        if part is None:
+            found = f"{names[0]!r} stands there" if names else "it ends there"
+            raise ScheduleError(f"the schedule does not go on with stage {stage!r}: {found}; the trunk is: {' '.join(graph.stage_names)}")
+        after[part[-1]] = stage
+        names = names[len(part) :]
+    if names:
+        raise ScheduleError(f"the schedule names {names[0]!r} after the end of the trunk: {' '.join(graph.stage_names)}")
+    return after
+
+
+def _spelled(graph: Graph, stage: str, names: list[str]) -> list[str] | None:
+    """How `names` begin if they begin with `stage`, by its name or by its children's; None if they do not."""
+    if names[:1] == [stage]:
+        return [stage]
+    module = graph.stage(stage)
+    if not names or not names[0].startswith(f"{stage}.") or not isinstance(module, nn.Sequential):
+        return None
+    spelled: list[str] = []
+    for child, _ in module.named_children():
+        part = _spelled(graph, f"{stage}.{child}", names[len(spelled) :])
+        if part is None:
+            return None
+        spelled += part
+    return spelled
+
+
+def _branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
+    if not schedule.branches:
+        return tuple(map(BranchRun, graph.branches))
+    named = {run.task for run in schedule.branches}
+    if named != set(graph.branches):
+        wrong = ", ".join(sorted(named ^ set(graph.branches)))
+        raise ScheduleError(f"the schedule and the graph differ in branches {wrong}; the graph has: {', '.join(graph.branches)}")
+    return schedule.branches

@@ -1,0 +1,161 @@
+"""A schedule is data: which spans of the trunk are recomputed, how nested, and how each branch is run.
+
+Text form, which round-trips:
+
+    stem (res2.0 res2.1) ((res3.0 res3.1) res3.2) res4.0 | segmentation rows=2, depth
+
+A name outside parentheses is a stage whose activations are kept. Parentheses are a span: of all that happens inside, only the
+span's input is kept, and the inside is run again during backpropagation. A span inside a span is recomputed once more while
+the outer one is. After the bar stand the branches in the order of their declaration; they run last to first, each on its
+labelled rows, `rows=k` at most k of them at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ubertrain.errors import ScheduleError
+
+_NAME = re.compile(r"[^\s()|,=]+")
+_TOKEN = re.compile(r"[()]|[^\s()]+")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Consecutive stages and spans that are recomputed together from the span's input."""
+
+    items: tuple[Item, ...]
+
+    def __str__(self) -> str:
+        return f"({_join(self.items)})"
+
+
+Item = str | Span
+"""A stage that is kept, by name, or a span that is recomputed."""
+
+
+@dataclass(frozen=True)
+class BranchRun:
+    """How one branch runs: `rows` labelled images at a time; None means all at once."""
+
+    task: str
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.task):
+            raise ScheduleError(f"branch name {self.task!r} holds a space or one of ( ) | , =")
+        if self.rows is not None and self.rows < 1:
+            raise ScheduleError(f"branch {self.task!r}: rows={self.rows} must be at least 1")
+
+    def __str__(self) -> str:
+        return self.task if self.rows is None else f"{self.task} rows={self.rows}"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What one training step keeps and what it recomputes.
+
+    Attributes:
+        trunk: stages and spans in the order of the forward pass.
+        branches: the branches in the order of their declaration.
+    """
+
+    trunk: tuple[Item, ...]
+    branches: tuple[BranchRun, ...] = ()
+
+    def __post_init__(self) -> None:
+        for problem in _problems(self):
+            raise ScheduleError(problem)
+
+    def __str__(self) -> str:
+        text = _join(self.trunk)
+        return f"{text} | {', '.join(map(str, self.branches))}" if self.branches else text
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        """The schedule that `text` describes; `Schedule.parse(str(schedule)) == schedule`.
+
+        Raises:
+            ScheduleError: unbalanced parentheses, an empty span, a malformed branch, a branch named twice.
+        """
+        trunk, bar, branches = text.partition("|")
+        items = _parse_items(trunk, text)
+        return cls(items, tuple(_parse_branch(part, text) for part in branches.split(",")) if bar else ())
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of the trunk's stages in order, whether kept or recomputed."""
+        return tuple(_leaves(self.trunk))
+
+    def recomputed(self) -> dict[str, int]:
+        """Stage -> how often it is run again during backpropagation: the number of spans around it."""
+        return dict(_depths(self.trunk, 0))
+
+
+def _problems(schedule: Schedule) -> Iterator[str]:
+    """What is wrong with the parts of a schedule, in words."""
+    if not schedule.trunk:
+        yield "a schedule needs at least one stage"
+    for item in _walk(schedule.trunk):
+        if isinstance(item, Span) and not item.items:
+            yield "a span () holds no stage; write the stages it recomputes inside, like (res2.0 res2.1)"
+        if isinstance(item, str) and not _NAME.fullmatch(item):
+            yield f"stage name {item!r} is empty or holds a space or one of ( ) | , ="
+    tasks = [run.task for run in schedule.branches]
+    for task in sorted({task for task in tasks if tasks.count(task) > 1}):
+        yield f"branch {task!r} is named {tasks.count(task)} times; name each branch once"
+
+
+def _join(items: Sequence[Item]) -> str:
+    return " ".join(map(str, items))
+
+
+def _walk(items: Sequence[Item]) -> Iterator[Item]:
+    for item in items:
+        yield item
+        if isinstance(item, Span):
+            yield from _walk(item.items)
+
+
+def _leaves(items: Sequence[Item]) -> Iterator[str]:
+    return (item for item in _walk(items) if isinstance(item, str))
+
+
+def _depths(items: Sequence[Item], depth: int) -> Iterator[tuple[str, int]]:
+    for item in items:
+        if isinstance(item, Span):
+            yield from _depths(item.items, depth + 1)
+        else:
+            yield item, depth
+
+
+def _parse_items(text: str, whole: str) -> tuple[Item, ...]:
+    """Items of a trunk text; an explicit stack of open spans, so that a fault can name its place."""
+    open_spans: list[tuple[int, list[Item]]] = [(0, [])]
+    for token in _TOKEN.finditer(text):
+        if token[0] == "(":
+            open_spans.append((token.start(), []))
+        elif token[0] == ")" and len(open_spans) > 1:
+            _, items = open_spans.pop()
+            open_spans[-1][1].append(Span(tuple(items)))
+        elif token[0] == ")":
+            raise ScheduleError(f"this ) closes nothing:\n{_point(whole, token.start())}")
+        else:
+            open_spans[-1][1].append(token[0])
+    if len(open_spans) > 1:
+        raise ScheduleError(f"this ( is never closed:\n{_point(whole, open_spans[-1][0])}")
+    return tuple(open_spans[0][1])
+
+
+def _parse_branch(part: str, whole: str) -> BranchRun:
+    match = re.fullmatch(r"\s*([^\s()|,=]+)(?:\s+rows=(\d+))?\s*", part)
+    if match is None:
+        raise ScheduleError(f"branch {part.strip()!r} in {whole!r} is not of the form 'task' or 'task rows=2'")
+    return BranchRun(match[1], None if match[2] is None else int(match[2]))
+
+
+def _point(text: str, place: int) -> str:
+    """`text` with a mark below the character at `place`."""
+    return f"  {text}\n  {' ' * place}^"
