@@ -1,0 +1,8 @@
+"""Scores over a data set, gathered as sums."""
+
+from ubertrain.metrics.angular_error import AngularError as AngularError
+from ubertrain.metrics.boundary_f import BoundaryF as BoundaryF
+from ubertrain.metrics.constants import Constant as Constant
+from ubertrain.metrics.depth_errors import DepthErrors as DepthErrors
+from ubertrain.metrics.mean_iou import MeanIoU as MeanIoU
+from ubertrain.metrics.metric import Metric as Metric

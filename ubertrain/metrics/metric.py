@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+from ubertrain.metrics.constants import Constant
+
 
 class Metric(ABC):
     """A score over a data set, gathered batch by batch as sums.
@@ -27,3 +29,7 @@ class Metric(ABC):
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """The scores by name, `primary` among them."""
+
+    def constant(self) -> Constant | None:
+        """The best constant answer in terms of `primary`, to be fitted to the training labels; None if nobody knows one."""
+        return None
