@@ -1,0 +1,95 @@
+"""The head of dense tasks: scores at several trunk levels, fused on the grid of the finest one."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ubertrain.engine.level import Level
+from ubertrain.ops.pixels import enlarge, full_precision, to_size
+
+Fusion = Literal["concat", "sum"]
+"""How levels become one; see `FusionHead`."""
+
+
+def same(scores: Tensor) -> Tensor:
+    """The scores themselves."""
+    return scores
+
+
+class FusionHead(nn.Module):
+    """Levels -> (rows, channels, height, width) scores at the resolution of the input.
+
+    With `width` 0 this is UberNet's head (Kokkinos 2017, section 2; FCN's with "sum", Long et al. 2015): a 1x1 convolution
+    scores each level, the scores are enlarged to the finest level's grid and fused there. With a width, that many features per
+    level are fused in place of scores, and a 3x3 convolution makes scores of them; these features are normalised in groups
+    within an image, so that levels of any magnitude contribute alike and no image depends on the others of its batch.
+
+    Fusion "sum" adds. "concat" concatenates and applies a 1x1 convolution that starts as exact averaging. It is computed as the
+    sum of its parts, each applied before its level is enlarged: a 1x1 convolution commutes with bilinear interpolation, and the
+    concatenation, the largest tensor of such a head, is never made.
+
+    The result covers the finest level times its stride, which is slightly more than an image that the stride does not divide.
+
+    Args:
+        levels: what the head reads, in the order in which it will be given them.
+        channels: scores per pixel.
+        width: features per pixel before the scores; 0 for none.
+        fusion: see above.
+        start: the scores that a new head gives, up to small random numbers: one for each channel.
+        answer: turns scores into predictions in eval mode; in training mode the head returns the scores.
+    """
+
+    def __init__(self, levels: Sequence[Level], channels: int, *, width: int = 0, fusion: Fusion = "concat",
+                 start: Sequence[float] = (), answer: Callable[[Tensor], Tensor] = same) -> None:  # fmt: skip
+        super().__init__()
+        self.strides, self.answer = [level.stride for level in levels], answer
+        bias = torch.tensor(tuple(start) or (0.0,) * channels)
+        if width:
+            self.score = nn.ModuleList(_features(level.channels, width, kernel=1) for level in levels)
+            last = _scores(width, bias, std=0.01)
+            self.refine = nn.Sequential(nn.ReLU(), _features(width, width, kernel=3), nn.ReLU(), last)
+        else:
+            bias = bias / (len(levels) if fusion == "sum" else 1)
+            self.score = nn.ModuleList(_scores(level.channels, bias, std=0.001) for level in levels)
+            self.refine = nn.Sequential()
+        share = _share(width or channels, len(levels)) if fusion == "concat" else nn.Identity
+        self.mix = nn.ModuleList(share() for _ in levels)
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """Scores in training mode, `answer(scores)` in eval mode."""
+        finest = min(self.strides)
+        size = levels[self.strides.index(finest)].shape[-2:]
+        parts = [mix(score(level)) for mix, score, level in zip(self.mix, self.score, levels, strict=True)]
+        factors = [stride / finest for stride in self.strides]
+        fused = reduce(torch.add, (to_size(enlarge(*pair), size) for pair in zip(parts, factors, strict=True)))
+        scores = enlarge(full_precision(self.refine(fused)), finest)
+        return scores if self.training else self.answer(scores)
+
+
+def _features(channels: int, width: int, kernel: int) -> nn.Module:
+    """Convolution and group normalisation, in up to 8 groups."""
+    convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(math.gcd(8, width), width))
+
+
+def _scores(channels: int, bias: Tensor, std: float) -> nn.Module:
+    """A 1x1 convolution whose output starts near `bias`."""
+    layer = nn.Conv2d(channels, len(bias), 1)
+    nn.init.normal_(layer.weight, std=std)
+    layer.bias = nn.Parameter(bias.clone())
+    return layer
+
+
+def _share(channels: int, levels: int) -> Callable[[], nn.Module]:
+    """Makes one level's part of the 1x1 convolution over the concatenated levels, at first identity / levels."""
+
+    def make() -> nn.Module:
+        layer = nn.Conv2d(channels, channels, 1, bias=False)
+        layer.weight = nn.Parameter(torch.eye(channels)[..., None, None] / levels)
+        return layer
+
+    return make
