@@ -3,9 +3,9 @@
 The names below are the public surface: `import ubertrain as ut`, then `ut.Graph`, `ut.Engine`, `ut.Task` and so on.
 """
 
-# Names are imported at their first use. Importing torch takes seconds, and `import ubertrain.planning`, which runs this file,
-# must do without it; so do `ubertrain --help` and a bad key in a configuration. The table says where each name lives;
-# type checkers read the imports above it, and a test keeps the two alike.
+# Names are imported at their first use: importing torch takes seconds, and `import ubertrain.planning`, which runs this file
+# first, must do without it. The table says where each name lives; type checkers read the imports above it, and a test keeps
+# the two alike.
 
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
