@@ -18,11 +18,11 @@ def ridges(strength: Tensor) -> Tensor:
     judged on a slightly blurred map, so that a flat-topped line of a few pixels is thinned too. A wide plateau stays as it is:
     a constant map says nothing about where its lines are. Within some pixels of the border a line may keep some of its width.
     """
-    sharp = _blurred(strength[:, None], 1.0)
+    sharp = _blurred(strength[:, None].double(), 1.0)  # rounding differs with the batch; let it decide on nothing
     down, across = _normals(_blurred(sharp, 1.5))
     rows, height, width = strength.shape
-    y = torch.arange(height, device=strength.device, dtype=strength.dtype)[:, None]
-    x = torch.arange(width, device=strength.device, dtype=strength.dtype)
+    y = torch.arange(height, device=strength.device, dtype=sharp.dtype)[:, None]
+    x = torch.arange(width, device=strength.device, dtype=sharp.dtype)
     kept = torch.ones(rows, height, width, dtype=torch.bool, device=strength.device)
     for step in (1, -1):
         neighbour = _read(sharp, y + step * down, x + step * across)
