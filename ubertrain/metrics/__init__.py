@@ -2,6 +2,7 @@
 
 from ubertrain.metrics.angular_error import AngularError as AngularError
 from ubertrain.metrics.boundary_f import BoundaryF as BoundaryF
+from ubertrain.metrics.box_ap import BoxAP as BoxAP
 from ubertrain.metrics.constants import Constant as Constant
 from ubertrain.metrics.depth_errors import DepthErrors as DepthErrors
 from ubertrain.metrics.mean_iou import MeanIoU as MeanIoU
