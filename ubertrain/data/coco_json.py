@@ -112,8 +112,11 @@ def _file_name(image: Mapping[str, Any]) -> str:
     return str(image["file_name"])
 
 
+def _numbers(row: Mapping[str, Any]) -> tuple[float, ...]:
+    x, y, width, height = row["bbox"]
+    return x, y, x + width, y + height, row["category_id"], row.get("iscrowd", 0), row["id"]
+
+
 def _pack(rows: Iterable[Mapping[str, Any]]) -> Regions:
-    listed = [(*row["bbox"], row["category_id"], row.get("iscrowd", 0), row["id"]) for row in rows]
-    table = np.array(listed, dtype=np.float64).reshape(-1, 7)
-    table[:, 2:4] += table[:, 0:2]
+    table = np.array([_numbers(row) for row in rows], dtype=np.float64).reshape(-1, 7)
     return Regions(table[:, :4].astype(np.float32), *table[:, 4:].T.astype(np.int64))

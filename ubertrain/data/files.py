@@ -106,6 +106,6 @@ def _check_ids(kind: type, value: Any, count: int) -> None:
     """Raise `DataError` for a class id that `count` classes do not have."""
     ids = value["classes"] if issubclass(kind, Boxes) else value
     if issubclass(kind, ClassMap):
-        ids = ids[ids != 255]
-    if len(ids) and not 0 <= (wrong := int(ids.max())) < count:
+        ids = ids.masked_fill(ids == ClassMap.unknown, 0)
+    if ids.numel() and not 0 <= (wrong := int(ids.max())) < count:
         raise DataError(f"class id {wrong}, but the set declares {count} classes (0 to {count - 1})")

@@ -67,7 +67,9 @@ class Folder(FileReader):
         self._root = folder(root, "a folder `images` and a folder per label")
         images = folder(self._root / "images", "the images")
         self._files: dict[str, Path] = {}
-        for path in sorted(path for path in images.iterdir() if path.suffix.lower() in _IMAGES):
+        for path in sorted(images.glob("[!.]*")):  # macOS leaves ._a.jpg beside a.jpg
+            if path.suffix.lower() not in _IMAGES:
+                continue
             if path.stem in self._files:
                 raise DataError(f"folder: {path} and {self._files[path.stem]} have one name, so labels would belong to both")
             self._files[path.stem] = path
@@ -116,7 +118,8 @@ class Folder(FileReader):
 
     def _boxes(self, content: Any, size: tuple[int, int]) -> dict[str, Tensor]:
         try:
-            corners, classes = content["boxes"], [self._class_id(name) for name in content["classes"]]
+            corners = [(float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in content["boxes"]]
+            classes = [self._class_id(name) for name in content["classes"]]
             ignore = content.get("ignore", [False] * len(corners))
             if not len(corners) == len(classes) == len(ignore):
                 raise DataError(f"{len(corners)} boxes, {len(classes)} classes and {len(ignore)} ignore; expected one each")

@@ -77,7 +77,7 @@ def read_normals(path: Path) -> Tensor:
             raise DataError(f"pixels of type {image.mode}, where 8-bit RGB normals are expected")
         stored = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
         vectors = stored * (2 / 255) - 1
-        length = vectors.norm(dim=0)
+        length = vectors.square().sum(dim=0).sqrt()
         known = (length > 0.5) & (stored > 0).any(dim=0)
         return torch.where(known, vectors / length.clamp_min(0.5), 0.0)
 

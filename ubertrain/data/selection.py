@@ -18,7 +18,8 @@ def cut(text: str, key: str) -> slice:
         numbers = [int(part) if part.strip() else None for part in parts]
     except ValueError:
         numbers = []
-    if not 2 <= len(numbers) <= 3 or (len(numbers) == 3 and (numbers[2] or 1) < 1):
+    step = numbers[2] if len(numbers) == 3 else None
+    if not 2 <= len(numbers) <= 3 or (step is not None and step < 1):
         raise ConfigError(f"{key}: {text!r} is not a range; write start:stop:step in quotes, e.g. ':60', '60:' or '::5'")
     return slice(*numbers)
 

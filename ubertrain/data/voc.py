@@ -86,15 +86,22 @@ class Voc(FileReader):
         with blame(file):
             try:
                 for thing in ElementTree.parse(file).iterfind("object"):
-                    name = self._known[CLASSES.index(_text(thing, "name"))]
+                    name = self._known[_number(_text(thing, "name"))]
                     if name in self.classes["boxes"]:
                         x0, y0, x1, y1 = (float(_text(thing, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
                         corners.append((x0 - 1, y0 - 1, x1, y1))  # 1-based and inclusive: the far border stays
                         classes.append(self.classes["boxes"].index(name))
                         ignore.append(thing.findtext("difficult", "0").strip() == "1")
-            except (ElementTree.ParseError, OSError, ValueError) as error:
+            except (ElementTree.ParseError, LookupError, OSError, ValueError) as error:
                 raise DataError(f"is not an annotation of VOC ({error})") from error
         return box_value(corners, classes, ignore, size)
+
+
+def _number(name: str) -> int:
+    """The position of a class; raises ValueError where VOC has none such."""
+    if name not in CLASSES:
+        raise ValueError(f"{name!r} is not one of VOC's classes")
+    return CLASSES.index(name)
 
 
 def _text(thing: ElementTree.Element, path: str) -> str:

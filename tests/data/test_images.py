@@ -1,0 +1,124 @@
+"""Decoding of image files, against pixels that were written."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.stubs import cut_short, picture
+from ubertrain.data.images import read_depth, read_ids, read_image, read_normals
+from ubertrain.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        ("RGB", (10, 20, 30), (10, 20, 30)),
+        ("RGBA", (10, 20, 30, 7), (10, 20, 30)),
+        ("L", 77, (77, 77, 77)),
+        ("LA", (77, 5), (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("CMYK", (255, 0, 0, 0), (0, 255, 255)),
+    ],
+)
+def test_every_8_bit_image_becomes_rgb(tmp_path: Path, mode: str, colour: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Grey, transparent and CMYK images come as three channels, height before width."""
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    Image.new(mode, (4, 3), colour).save(path)
+    image = read_image(path)
+    assert image.dtype == torch.uint8
+    assert image.shape == (3, 3, 4)
+    assert image[:, 0, 0].tolist() == list(expected)
+
+
+def test_palette_images_become_their_colours(tmp_path: Path) -> None:
+    """A palette image, also one with transparent entries, is read in its colours and without a warning."""
+    image = Image.new("P", (4, 3), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    image.save(tmp_path / "image.png", transparency=b"\x00\x80")
+    assert read_image(tmp_path / "image.png")[:, 2, 3].tolist() == [200, 100, 50]
+
+
+def test_orientation_is_ignored(tmp_path: Path) -> None:
+    """An EXIF orientation does not turn the raster that the annotations refer to."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate by 90 degrees to display"
+    Image.new("RGB", (8, 4)).save(tmp_path / "image.jpg", exif=exif)
+    assert read_image(tmp_path / "image.jpg").shape == (3, 4, 8)
+
+
+def test_grey_pixels_keep_their_values(tmp_path: Path) -> None:
+    """Class ids are the stored numbers, whatever palette shows them."""
+    ids = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    image = Image.fromarray(ids)
+    image.putpalette(list(range(255, -1, -1)) * 3)
+    image.save(tmp_path / "ids.png")
+    with Image.open(tmp_path / "ids.png") as stored:
+        assert stored.mode == "P"
+    assert torch.equal(read_ids(tmp_path / "ids.png"), torch.from_numpy(ids.astype(np.int64)))
+
+
+def test_depth_is_metres_and_zero_where_unknown(tmp_path: Path) -> None:
+    """16-bit millimetres become metres; both marks for "no reading" become 0."""
+    Image.fromarray(np.array([[0, 1500, 65535, 65534]], dtype=np.uint16)).save(tmp_path / "depth.png")
+    assert read_depth(tmp_path / "depth.png", 1000).tolist() == [[0, 1.5, 0, pytest.approx(65.534)]]
+
+
+def test_normals_are_unit_and_zero_where_unknown(tmp_path: Path) -> None:
+    """8-bit normals come back as unit vectors within their rounding; black and mid grey are unknown."""
+    exact = np.array([[0.6, 0.0, -0.8], [0.0, 0.8, -0.6], [0.0, 0.0, -1.0]])
+    stored = np.concatenate([np.round((exact + 1) / 2 * 255), [[0, 0, 0], [127, 127, 127], [128, 128, 128]]]).astype(np.uint8)
+    Image.fromarray(stored[None]).save(tmp_path / "normals.png")
+    normals = read_normals(tmp_path / "normals.png")[:, 0].T
+    assert normals[:3].norm(dim=1).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
+    assert (normals[:3] - torch.from_numpy(exact)).abs().max() < 0.01
+    assert normals[3:].abs().max() == 0
+
+
+@pytest.mark.parametrize("read", [read_image, read_ids, read_normals])
+def test_16_bit_colour_is_refused(data_root: Path, read: object) -> None:
+    """A 48-bit PNG, which decoders cut to 8 bits without a word, is an error that names the file and says what to do."""
+    path = data_root / "MIT-Berkeley-Laboratory" / "apple" / "diffuse.png"
+    with pytest.raises(DataError, match=rf"{re.escape(str(path))}: 16 bits a channel .* convert it to 8 bit"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("read", "mode", "expected"),
+    [
+        (read_image, "I;16", "an 8-bit image is expected"),
+        (read_image, "F", "an 8-bit image is expected"),
+        (read_ids, "RGB", "one class id per pixel is expected"),
+        (lambda path: read_depth(path, 1000), "L", "16-bit grey depth map is expected"),
+        (read_normals, "L", "8-bit RGB normals are expected"),
+    ],
+)
+def test_pixels_of_another_type_are_refused(tmp_path: Path, read: object, mode: str, expected: str) -> None:
+    """A file of another pixel type than the label needs names itself, what it is and what is expected."""
+    path = tmp_path / "file.tif"
+    Image.new(mode, (4, 3)).save(path)
+    with pytest.raises(DataError, match=rf"file.tif: pixels of type {mode}, where .*{expected}"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.6, 0.97])
+def test_damaged_files_name_themselves(tmp_path: Path, suffix: str, part: float) -> None:
+    """A file that was cut short, anywhere, is an error that names it; never a half grey image."""
+    noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / f"whole{suffix}")
+    path = cut_short(tmp_path / f"whole{suffix}", tmp_path / f"cut{suffix}", part)
+    with pytest.raises(DataError, match=f"cut{suffix}: cannot be decoded as an image"):
+        read_image(path)
+
+
+def test_missing_files_name_themselves(tmp_path: Path) -> None:
+    """A file that is not there is an error that names it; a folder is no file."""
+    picture(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"b.png: there is no such file"):
+        read_image(tmp_path / "b.png")
+    with pytest.raises(DataError, match="there is no such file"):
+        read_image(tmp_path)
