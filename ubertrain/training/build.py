@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -15,12 +15,15 @@ from ubertrain.engine.branch import Branch
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.level import Level
 from ubertrain.errors import ConfigError
-from ubertrain.registry import TASKS, TRUNKS
+from ubertrain.registry import TASKS, TRUNKS, Registry
 from ubertrain.task import Task
 from ubertrain.training import random_state
 from ubertrain.training.config import Config, TaskConfig, unknown
 from ubertrain.training.device import device_of
 from ubertrain.trunks.trunk import Tap, Trunk
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,7 @@ def make_readers(config: Config, part: Literal["train", "val"]) -> dict[str, Rea
         DataError: a missing folder or an empty set.
     """
     sets = config.data.train if part == "train" else config.data.val
-    return {
-        name: READERS.make(item.type, f"{config.where('data', part, name)} (data.{part}.{name})", **item.keywords)
-        for name, item in sets.items()
-    }
+    return {name: _made(READERS, item.type, config, ("data", part, name), item.keywords) for name, item in sets.items()}
 
 
 def make_loader(config: Config, tasks: Mapping[str, Task], readers: Mapping[str, Reader]) -> TrainLoader:
@@ -130,7 +130,7 @@ def make_model(
         parts = {"train": train_sets, "val": val_sets or {}}
         wanted_labels({f"{part}.{name}": reader for part in parts for name, reader in parts[part].items()}, tasks)
     keywords = {key: value for key, value in config.trunk.keywords.items() if pretrained or key != "weights"}
-    trunk = TRUNKS.make(config.trunk.name, config.where("trunk"), **keywords)
+    trunk = _made(TRUNKS, config.trunk.name, config, ("trunk",), keywords)
     return Model(config, tasks, make_graph(config, trunk, tasks).to(device_of(config)))
 
 
@@ -153,10 +153,17 @@ def _make_task(config: Config, name: str) -> Task:
     item, kind, place = config.tasks[name], _type(config, name), _place(config, name)
     own = {key: value for key, value in (("taps", item.taps), ("key", item.key)) if value is not None}
     taken = {key: value for key, value in own.items() if key in TASKS.keywords(kind, place)}
-    task = TASKS.make(kind, place, **item.keywords, **taken)
+    task = _made(TASKS, kind, config, ("tasks", name), {**item.keywords, **taken})
     for key in own.keys() - taken.keys():
         setattr(task, key, own[key])
     return task
+
+
+def _made(registry: Registry[T], name: str, config: Config, path: tuple[str, ...], keywords: Mapping[str, Any]) -> T:
+    """What the mapping at `path` names; an unknown key is reported with its own line."""
+    known = registry.keywords(name, config.where(*path))
+    wrong = [key for key in keywords if key not in known][:1]
+    return registry.make(name, f"{config.where(*path, *wrong)} ({'.'.join(path)})", **keywords)
 
 
 def _tap(config: Config, task: str, tap: str, known: Mapping[str, Tap]) -> Tap:

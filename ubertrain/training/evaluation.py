@@ -57,10 +57,10 @@ def evaluate(answer: Answer, tasks: Mapping[str, Task], config: Config, readers:
             for task, labels in batch.targets.items():
                 metric = metrics.setdefault(task, tasks[task].metric())
                 metric.update(predictions[task], labels.value)
-        found.by_set[name] = {task: metrics[task].compute() for task in tasks if task in metrics}
+        found.by_set[name] = {task: _computed(metrics[task]) for task in tasks if task in metrics}
         for task, metric in metrics.items():
             total.setdefault(task, tasks[task].metric()).merge(metric)
-    found.scores = {task: total[task].compute() for task in tasks if task in total}
+    found.scores = {task: _computed(total[task]) for task in tasks if task in total}
     return found
 
 
@@ -109,6 +109,12 @@ def batches_of(config: Config, tasks: Mapping[str, Task], name: str, reader: Rea
         on_error=config.data.on_error,
         world=stride,
     )
+
+
+def _computed(metric: Metric) -> dict[str, float]:
+    """The scores, the primary one first."""
+    scores = metric.compute()
+    return {metric.primary: scores[metric.primary], **scores}
 
 
 def _rows(prediction: Any, rows: Any) -> Any:

@@ -6,6 +6,10 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 
+class Interrupted(Exception):
+    """The run was asked to stop; everything that was trained is saved."""
+
+
 class Interrupt:
     """While entered, the first Ctrl-C or SIGTERM only sets `requested`; the second acts as it would without us.
 

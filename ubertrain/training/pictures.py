@@ -33,7 +33,7 @@ def draw_pictures(
     """
     rows: dict[str, list[Row]] = {task: [] for task in tasks}
     for name, reader in readers.items():
-        for sample in _spread(reader, config):
+        for sample in spread(reader, config.pictures):
             fitted = warped(sample, Warp.fit(_size(sample), config.data.size), reader.kinds)
             predictions = predict_one(graph, fitted.image)
             for task in tasks:
@@ -57,6 +57,13 @@ def as_array(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).contiguous().numpy()
 
 
+def draw_label(task: Task, image: np.ndarray, value: Any) -> np.ndarray:
+    """The label `value` of one image as the task's kind draws it; boxes with class names if the task has them."""
+    if issubclass(task.annotation, Boxes):
+        return task.annotation.draw(image, value, names=getattr(task, "names", ()))
+    return task.annotation.draw(image, value)
+
+
 def save_picture(picture: np.ndarray, file: Path) -> Path:
     """Write a (height, width, 3) uint8 picture; returns `file`."""
     Image.fromarray(picture).save(file)
@@ -65,28 +72,24 @@ def save_picture(picture: np.ndarray, file: Path) -> Path:
 
 def _row(title: str, sample: Sample, task: Task, prediction: Any) -> Row:
     image = as_array(sample.image)
-    value = sample.annotations[task.label]
-    if issubclass(task.annotation, Boxes):  # ids say little; a task that finds boxes usually has names for them
-        truth = task.annotation.draw(image, value, names=getattr(task, "names", ()))
-    else:
-        truth = task.annotation.draw(image, value)
+    truth = draw_label(task, image, sample.annotations[task.label])
     return Tile(title, image), Tile("truth", truth), Tile("prediction", task.draw(image, prediction))
 
 
-def _spread(reader: Reader, config: Config) -> list[Sample]:
-    """Up to `config.pictures` samples for each label of the set, spread evenly over it, each sample once."""
+def spread(reader: Reader, count: int) -> list[Sample]:
+    """Up to `count` samples for each label of the set, spread evenly over it, each sample once; unreadable ones are passed."""
     chosen: dict[int, Sample] = {}
     have = dict.fromkeys(reader.kinds, 0)
-    stride = max(1, len(reader) // max(config.pictures, 1))
+    stride = max(1, len(reader) // max(count, 1))
     order = [index for start in range(stride) for index in range(start, len(reader), stride)]
     for index in order:
-        if all(count >= config.pictures for count in have.values()):
+        if all(number >= count for number in have.values()):
             break
         try:
             sample = reader.read(index)
         except DataError:
             continue
-        wanted = [label for label in sample.annotations if have[label] < config.pictures]
+        wanted = [label for label in sample.annotations if have[label] < count]
         if wanted:
             chosen[index] = sample
             for label in sample.annotations:

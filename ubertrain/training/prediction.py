@@ -1,6 +1,7 @@
 """Answers for images of any size, as pictures and boxes in the images' own coordinates."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ubertrain.annotation.boxes import Boxes
-from ubertrain.annotation.picture import Tile
+from ubertrain.annotation.picture import Tile, contact_sheet
 from ubertrain.annotation.warp import Warp
 from ubertrain.data.images import read_image
 from ubertrain.engine.graph import Graph
 from ubertrain.task import Task
 from ubertrain.training.config import Config
-from ubertrain.training.pictures import as_array, predict_one
+from ubertrain.training.pictures import as_array, predict_one, save_picture
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,24 @@ def predict(graph: Graph, tasks: Mapping[str, Task], config: Config, file: Path)
             back = fit.inverse(size).sample(picture.float(), mode="bilinear", fill=0.0)
             pictures[name] = as_array(back.round().to(torch.uint8))
     return Predicted(file, pictures, boxes)
+
+
+def write_predictions(predicted: Sequence[Predicted], folder: Path) -> list[Path]:
+    """Write `NAME_TASK.png` for every image and task, `sheet.png` of all of them and `boxes.json`; returns the files.
+
+    Two images of one name are told apart by a number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files, stems = [], [one.file.stem for one in predicted]
+    for index, one in enumerate(predicted):
+        stem = one.file.stem if stems.count(one.file.stem) == 1 else f"{one.file.stem}-{index + 1}"
+        files += [
+            save_picture(picture, folder / f"{stem}_{name}.png") for name, picture in one.pictures.items() if name != "image"
+        ]
+    files.append(save_picture(contact_sheet([one.tiles() for one in predicted]), folder / "sheet.png"))
+    boxes = folder / "boxes.json"
+    boxes.write_text(json.dumps({str(one.file): one.boxes for one in predicted}, indent=1) + "\n")
+    return [*files, boxes]
 
 
 def _boxes_in(prediction: Mapping[str, Tensor], fit: Warp, size: tuple[int, int]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 from ubertrain.errors import ConfigError
 
 Scores = dict[str, dict[str, float]]
-"""task -> score name -> value."""
+"""task -> score name -> value, the task's primary score first."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class Listener:
 
     def noted(self, text: str) -> None:
         """Something happened that the user should read."""
+
+    def began(self, work: str) -> None:
+        """Something that may take a while has begun: "training", "evaluating", ..."""
 
     def close(self) -> None:
         """The run is over, however it ended."""

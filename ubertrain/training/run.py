@@ -1,7 +1,6 @@
 """A whole run, from a configuration to a report."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
@@ -11,7 +10,7 @@ from ubertrain.training.build import Model, make_loader, make_model, make_reader
 from ubertrain.training.comparison import Comparison, compare_memory
 from ubertrain.training.config import Config
 from ubertrain.training.device import device_of, on_device
-from ubertrain.training.evaluation import Evaluation, answers_of, answers_of_constants, evaluate, fit_constants
+from ubertrain.training.judge import Judge
 from ubertrain.training.memory import choose_schedule, full_batch, static_bytes
 from ubertrain.training.pictures import draw_pictures
 from ubertrain.training.records import JsonLines, Listener, Scores, TensorBoard
@@ -44,7 +43,7 @@ def run(
     model = make_model(config, train_sets, val_sets)
     loader = make_loader(model.config, model.tasks, train_sets)
     schedule, memory = _plan(model, train_sets, compare)
-    judge = _Judge(model, val_sets)
+    judge = Judge(model, val_sets)
     with ExitStack() as stack:
         state, remarks = _begin(model, folder, resume)
         heard = [*listeners, *_own_listeners(model.config, folder, state)]
@@ -54,7 +53,9 @@ def run(
         before = _start(trainer, state, remarks, folder)
         trainer.train(loader.batches)
         after = trainer.evaluate_now()
+        trainer.tell_began("scoring constant answers")
         constant = judge.constant_scores(train_sets)
+        trainer.tell_began("drawing")
         draw_pictures(model.graph, model.tasks, model.config, val_sets, folder.pictures)
         report = Report(
             steps=trainer.step,
@@ -70,27 +71,6 @@ def run(
         )
         folder.write_report(report.as_json())
     return report
-
-
-class _Judge:
-    """Evaluates the model as it is now; keeps the last evaluation, and what any of them skipped."""
-
-    def __init__(self, model: Model, sets: Mapping[str, Reader]) -> None:
-        self.model, self.sets = model, sets
-        self.last = Evaluation()
-        self.skipped: Counter[str] = Counter()
-
-    def scores(self) -> Scores:
-        self.last = evaluate(answers_of(self.model.graph), self.model.tasks, self.model.config, self.sets)
-        self.skipped |= self.last.skipped
-        return self.last.scores
-
-    def constant_scores(self, train_sets: Mapping[str, Reader]) -> Scores:
-        constants = fit_constants(self.model.tasks, self.model.config, train_sets)
-        known = {name: task for name, task in self.model.tasks.items() if name in constants}
-        labels = {task.label for task in known.values()}
-        sets = {name: reader for name, reader in self.sets.items() if labels & set(reader.kinds)}
-        return evaluate(answers_of_constants(constants), known, self.model.config, sets).scores
 
 
 def _plan(model: Model, train_sets: Mapping[str, Reader], compare: bool) -> tuple[Schedule, list[Comparison]]:

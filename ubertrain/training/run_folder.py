@@ -1,6 +1,7 @@
 """What a run leaves on disk, and where."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,15 +80,15 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.config_file.write_text(config.dump())
 
-    def config(self) -> Config:
-        """The configuration of the run.
+    def config(self, overrides: Sequence[str] = ()) -> Config:
+        """The configuration of the run, with `overrides` ("a.b=value").
 
         Raises:
             ConfigError: the folder holds no run.
         """
         if not self.config_file.exists():
             raise ConfigError(f"{self.path} holds no run: there is no {self.config_file.name} in it")
-        return load(self.config_file)
+        return load(self.config_file, overrides)
 
     def first_scores(self) -> Scores:
         """The scores before the first step, from metrics.jsonl; none if they are not there."""

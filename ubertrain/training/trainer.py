@@ -20,15 +20,11 @@ from ubertrain.training import random_state
 from ubertrain.training.config import Config
 from ubertrain.training.device import on_device
 from ubertrain.training.finite import require_finite_gradients, require_finite_losses
-from ubertrain.training.interrupt import Interrupt
+from ubertrain.training.interrupt import Interrupt, Interrupted
 from ubertrain.training.optimizer import lr_factor, make_optimizer, set_lr
 from ubertrain.training.records import Listener, Scores, StepRecord
 from ubertrain.training.state import State, StateFolder
 from ubertrain.training.undo import Undo
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its state is saved."""
 
 
 class Trainer:
@@ -82,6 +78,7 @@ class Trainer:
         Whatever ends the run, everything that was trained is saved first.
         """
         self.graph.train()
+        self.tell_began("training")
         with self._saved_at_the_end(), Interrupt() as interrupt:
             for batch in _until(batches(self.step), self.config.steps - self.step):
                 self.take_step(batch)
@@ -89,6 +86,7 @@ class Trainer:
                     self.save()
                 if _due(self.step, self.config.evaluate_every) and self.step < self.config.steps:
                     self.evaluate_now()
+                    self.tell_began("training")
                 if interrupt.requested:
                     raise Interrupted(f"stopped by {interrupt.requested} after step {self.step} of {self.config.steps}")
 
@@ -107,6 +105,7 @@ class Trainer:
 
     def evaluate_now(self) -> Scores:
         """Evaluate between two steps, without a trace in the random numbers of training, and tell the listeners."""
+        self.tell_began(f"evaluating after step {self.step}")
         before = random_state.capture()
         self.graph.eval()
         try:
@@ -144,6 +143,11 @@ class Trainer:
         self.draws, self.skipped = Counter(state.rest["draws"]), Counter(state.rest["skipped"])
         self.step, self.peak_bytes = state.step, state.rest["peak_bytes"]
         random_state.restore(state.rest["random"])
+
+    def tell_began(self, work: str) -> None:
+        """Tell the listeners what takes time now."""
+        for listener in self.listeners:
+            listener.began(work)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         precision = self.config.autocast

@@ -1,0 +1,45 @@
+"""The command `ubertrain`."""
+
+from typing import Annotated
+
+import typer
+
+from ubertrain.cli import config, data, evaluate, plan, predict, tasks, train
+from ubertrain.cli.errors import CleanErrors
+
+app = typer.Typer(
+    name="ubertrain",
+    help="Train one vision trunk for many tasks, within a memory budget, from partially labelled data.",
+    epilog="Exit codes: 0 done, 2 a mistake in what was given, 130 interrupted (everything trained is saved), 1 a bug of ours.",
+    cls=CleanErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("plan")(plan.plan)
+app.command("tasks")(tasks.tasks)
+app.command("data")(data.data)
+app.add_typer(config.app, name="config")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("ubertrain"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Train one vision trunk for many tasks, within a memory budget, from partially labelled data."""
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    app()
