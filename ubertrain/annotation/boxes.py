@@ -92,11 +92,16 @@ class Boxes(Annotation):
         pen, font = ImageDraw.Draw(picture), ImageFont.load_default()
         scores = value["scores"].tolist() if "scores" in value else [None] * len(value["classes"])
         ignore = value["ignore"].tolist() if "ignore" in value else [False] * len(value["classes"])
+        titles = []
         for box, kind, score, grey in zip(value["boxes"].tolist(), value["classes"].tolist(), scores, ignore, strict=True):
             if kind >= 0:
                 title = names[kind] if kind < len(names) else str(kind)
                 colour = VOID if grey else class_colour(kind + 1)
-                _frame(pen, font, box, title if score is None else f"{title} {score:.2f}", colour)
+                # Continuous x1 is the far border of the last pixel, PIL's is the pixel itself.
+                pen.rectangle((*box[:2], max(box[0], box[2] - 1), max(box[1], box[3] - 1)), outline=colour, width=2)
+                titles.append((box, title if score is None else f"{title} {score:.2f}", colour))
+        for box, title, colour in titles:  # on top of all frames
+            _write(pen, font, box, title, colour)
         return np.asarray(picture)
 
 
@@ -108,11 +113,9 @@ def _expect_all(good: Tensor, boxes: Tensor, complaint: str) -> None:
         expect(False, f"box {first} of {len(boxes)} ({numbers}) {complaint}")
 
 
-def _frame(pen: ImageDraw.ImageDraw, font: Any, box: Sequence[float], title: str, colour: tuple[int, int, int]) -> None:
-    """One box with its title in its upper left corner."""
-    # Continuous x1 is the far border of the last pixel, PIL's is the pixel itself.
-    x0, y0, x1, y1 = box[0], box[1], max(box[0], box[2] - 1), max(box[1], box[3] - 1)
-    pen.rectangle((x0, y0, x1, y1), outline=colour, width=2)
-    left, top, right, bottom = pen.textbbox((x0 + 3, y0 + 2), title, font=font)
+def _write(pen: ImageDraw.ImageDraw, font: Any, box: Sequence[float], title: str, colour: tuple[int, int, int]) -> None:
+    """The title of a box above it or, at the upper border of the image, in its corner."""
+    place = (box[0] + 2, box[1] - 13 if box[1] >= 13 else box[1] + 2)
+    left, top, right, bottom = pen.textbbox(place, title, font=font)
     pen.rectangle((left - 2, top - 1, right + 1, bottom + 1), fill=colour)
-    pen.text((x0 + 3, y0 + 2), title, font=font, fill=(0, 0, 0) if sum(colour) > 300 else (255, 255, 255))
+    pen.text(place, title, font=font, fill=(0, 0, 0) if sum(colour) > 300 else (255, 255, 255))
