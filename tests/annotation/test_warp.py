@@ -175,6 +175,19 @@ def test_max_overlooks_no_pixel(zoom: float, degrees: float) -> None:
         assert warp.sample(values, mode="max", fill=0).max() == 1
 
 
+@pytest.mark.parametrize("zoom", [0.8, 0.6, 0.45, 0.3])
+def test_max_leaves_things_in_their_place(zoom: float) -> None:
+    """On average over all its places, a bright pixel appears where the warp sends it, not to one side."""
+    warp, size = Warp.about((41, 41), (41, 41), zoom=zoom), (41, 41)
+    shifts = []
+    for column in range(5, 36):
+        values = torch.zeros(1, *size)
+        values[0, 20, column] = 1
+        seen = warp.sample(values, mode="max", fill=0)[0].nonzero()[:, 1].float().mean() + 0.5
+        shifts.append(seen - warp.points(torch.tensor([column + 0.5, 20.5]))[0])
+    assert torch.stack(shifts).mean().abs() < 0.1
+
+
 def test_max_without_shrinking_is_nearest() -> None:
     """Enlarging does not thicken anything."""
     values, warp = pixels(20, 20), Warp.about((20, 20), (30, 30), zoom=1.5)

@@ -21,7 +21,7 @@ def colours(scene: Scene, hits: Hits, surface: Surface) -> Floats:
         square = np.einsum("in,in->n", way, way)
         way /= np.sqrt(square)
         facing = np.einsum("in,in->n", way, normal)
-        strength = (facing > 0) * lit(scene, light, point) / (1 + np.float32(0.15) * square)
+        strength = lit(scene, light, point) / (1 + np.float32(0.15) * square)
         diffuse += light.colour[:, None] * (strength * np.maximum(facing, 0))
         gloss += light.colour[:, None] * (strength * _highlight(way, view, surface))
     return surface.colour * diffuse + gloss
