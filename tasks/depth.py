@@ -41,7 +41,7 @@ class Depth(Task):
 
     annotation = DepthKind
 
-    def __init__(self, *, taps: Sequence[str] = ("res2", "res3", "res4", "res5"), width: int = 128, fusion: Fusion = "concat",
+    def __init__(self, *, taps: Sequence[str] = ("res2", "res3", "res4", "res5"), width: int = 64, fusion: Fusion = "concat",
                  loss: Literal["log_l1", "l1"] = "log_l1", start: float = 2.0) -> None:  # fmt: skip
         if not 0 < start < math.exp(_LOG_RANGE):
             raise ConfigError(f"depth: start is a depth in metres between 0 and {math.exp(_LOG_RANGE):.0f}; given is {start}")

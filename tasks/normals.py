@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ubertrain.annotation.normals import Normals as NormalsKind
@@ -22,9 +21,9 @@ _SHORTEST = 1e-6
 
 def unit(scores: Tensor) -> Tensor:
     """Vectors (rows, 3, height, width) with length 1; one without a direction faces the viewer."""
+    square = (scores * scores).sum(dim=1, keepdim=True)  # several times as fast as the norm along this dimension
     facing = scores.new_tensor(_FACING).view(1, 3, 1, 1)
-    short = scores.norm(dim=1, keepdim=True) < _SHORTEST
-    return torch.where(short, facing, F.normalize(scores, dim=1, eps=_SHORTEST))
+    return torch.where(square < _SHORTEST**2, facing, scores / square.clamp(min=_SHORTEST**2).sqrt())
 
 
 @register_task("normals")
@@ -41,7 +40,7 @@ class Normals(Task):
 
     annotation = NormalsKind
 
-    def __init__(self, *, taps: Sequence[str] = ("res2", "res3", "res4", "res5"), width: int = 128, fusion: Fusion = "concat",
+    def __init__(self, *, taps: Sequence[str] = ("res2", "res3", "res4", "res5"), width: int = 64, fusion: Fusion = "concat",
                  loss: Literal["l1", "cosine"] = "l1") -> None:  # fmt: skip
         self.taps, self.width, self.fusion, self.cosine = tuple(taps), width, fusion, loss == "cosine"
 

@@ -32,7 +32,7 @@ class Segmentation(Task):
     annotation = ClassMap
 
     def __init__(self, *, classes: int | Sequence[str], taps: Sequence[str] = ("res2", "res3", "res4", "res5"),
-                 width: int = 128, fusion: Fusion = "concat") -> None:  # fmt: skip
+                 width: int = 64, fusion: Fusion = "concat") -> None:  # fmt: skip
         self.names = tuple(classes) if not isinstance(classes, int) else tuple(str(index) for index in range(classes))
         if not 2 <= len(self.names) <= 255:
             raise ConfigError(f"segmentation needs 2 to 255 classes, background included; given are {len(self.names)}")

@@ -36,7 +36,7 @@ def test_annotators_agree_on_a_boundary(agreement: float, votes: str, meaning: s
 def test_the_loss_is_half_of_either_sides_mean() -> None:
     """By hand: one boundary pixel at p = 1/4, three others at 1/2, 1/2 and 1/8, and one that is left out."""
     p = torch.tensor([0.25, 0.5, 0.5, 0.125, 0.9])
-    loss = Boundaries().loss(p.logit().view(1, 1, 1, 5), _pixels("111", "000", "000", "000", "100"))
+    loss = Boundaries().loss(p.logit().view(1, 1, 1, 5), _pixels("1110", "0000", "0000", "0000", "1000"))
     assert float(loss) == pytest.approx((-math.log(0.25) - (2 * math.log(0.5) + math.log(0.875)) / 3) / 2)
 
 
