@@ -7,12 +7,33 @@ from pathlib import Path
 import numpy as np
 import yaml
 from PIL import Image
+from torch import nn
+
+from ubertrain.trunks.trunk import IMAGENET_MEAN, IMAGENET_STD, StageSequence, Tap, Trunk
 
 LABELS = ("boxes", "class_map", "depth", "normals", "edges")
 PARTS = (("boxes", "class_map"), ("depth", "normals"), ("edges",), ("class_map", "depth"))
 """The labels of the first, second, ... image, over and over."""
 CLASSES = ("wall", "box")
 SIZE = (48, 64)
+
+
+class TinyTrunk(Trunk):
+    """Four stages of one strided convolution each; "tests.rooms:TinyTrunk" in a configuration."""
+
+    def __init__(self, *, width: int = 8) -> None:
+        super().__init__(IMAGENET_MEAN, IMAGENET_STD)
+        self.blocks = nn.ModuleList(_block(3 if index == 0 else width, width, 4 if index == 0 else 2) for index in range(4))
+        stages = {f"res{index + 2}": StageSequence(block=block) for index, block in enumerate(self.blocks)}
+        stages["res2"] = StageSequence(normalise=self.normalise, block=self.blocks[0])
+        taps = {name: Tap(name, width, 4 * 2**index) for index, name in enumerate(stages)}
+        self.complete(stages, taps, frozen=(), weights=None)
+
+
+def _block(source: int, target: int, stride: int) -> nn.Module:
+    """Convolution, batch norm with its buffers, ReLU in place, dropout with its random numbers."""
+    convolution = nn.Conv2d(source, target, 3 if stride == 2 else 7, stride, 1 if stride == 2 else 3, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(target), nn.ReLU(inplace=True), nn.Dropout(0.1))
 
 
 def write_rooms(root: Path, count: int = 8, parts: Sequence[Sequence[str]] = PARTS) -> Path:
@@ -53,7 +74,7 @@ def room_config(root: Path, changes: Mapping[str, object] | None = None) -> dict
         "steps": 4,
         "threads": 1,
         "device": "cpu",
-        "trunk": {"name": "resnet18", "width": 0.125},
+        "trunk": {"name": "tests.rooms:TinyTrunk", "width": 8},
         "tasks": {
             "boxes": {"taps": ["res3", "res4"], "channels": 8, "width": 16, "candidates": 32, "proposals": 8},
             "segmentation": dict(small),

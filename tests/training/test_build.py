@@ -29,7 +29,7 @@ def test_the_graph_has_every_task_on_its_taps(tmp_path: Path) -> None:
     graph = built(tmp_path, "tasks.depth.weight=0.5").graph
     assert list(graph.branches) == ["boxes", "segmentation", "depth", "normals", "boundaries"]
     assert graph.branches["depth"].weight == 0.5
-    assert graph.taps["depth"] == ("res2.1", "res3.1")
+    assert graph.taps["depth"] == ("res2", "res3")
 
 
 def test_classes_come_from_the_data_sets(tmp_path: Path) -> None:
@@ -62,7 +62,10 @@ def test_given_classes_may_agree(tmp_path: Path, classes: str) -> None:
             "(tasks.depth): unknown tap 'res6'; did you mean 'res5'? known: res2, res3, res4, res5",
         ),
         ("trunk.name=resnet81", "unknown trunk 'resnet81'"),
-        ("trunk.widht=1", "unknown key 'widht' for trunk 'resnet18' in --set trunk.widht=1 (trunk); did you mean 'width'?"),
+        (
+            "trunk.widht=1",
+            "unknown key 'widht' for trunk 'tests.rooms:TinyTrunk' in --set trunk.widht=1 (trunk); did you mean 'width'?",
+        ),
         ("data.train.rooms.type=foldr", "unknown data set 'foldr'"),
         ("data.train.rooms.labels=[depth]", "no data set carries 'boxes', which task 'boxes' needs"),
         ("device=cuda", "--set device=cuda: device is cuda, but torch finds no GPU"),

@@ -121,7 +121,8 @@ def test_a_step_is_plain_autograd_and_the_optimizer(tmp_path: Path) -> None:
     rig.model.graph.train()
     for step in range(3):
         batch = next(iter(rig.batches(step)))
-        rig.trainer.take_step(batch)
+        with torch.random.fork_rng():
+            rig.trainer.take_step(batch)
         torch.stack(list(twin.losses(batch.images, batch.targets).values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
         optimizer.step()

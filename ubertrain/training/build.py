@@ -22,7 +22,6 @@ from ubertrain.training.config import Config, TaskConfig, unknown
 from ubertrain.training.device import device_of
 from ubertrain.trunks.trunk import Tap, Trunk
 
-
 T = TypeVar("T")
 
 

@@ -11,6 +11,7 @@ from ubertrain.data.batch import Batch
 from ubertrain.data.loading import warped
 from ubertrain.data.reader import Reader
 from ubertrain.data.sample import Sample
+from ubertrain.engine.fit import fit
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.rehearse import rehearse
@@ -135,18 +136,18 @@ def parse_schedule(text: str, graph: Graph) -> Schedule:
 
 
 def _fitted(config: Config, graph: Graph, batch: Batch) -> Schedule:
+    """The budget of the configuration is the whole device's; what is static comes off before a schedule is fitted."""
     static = static_bytes(graph, config).total
     budget = parse_bytes(str(config.memory.budget))
-    found = candidates(graph, batch)
-    fitting = [candidate for candidate in found if static + candidate.peak_bytes <= budget]
-    if not fitting:
-        smallest = static + min(candidate.peak_bytes for candidate in found)
+    try:
+        return fit(graph, batch.images, batch.targets, budget=max(budget - static, 0))
+    except BudgetError as error:
+        step = min(candidate.peak_bytes for candidate in candidates(graph, batch))
         raise BudgetError(
             f"{config.where('memory', 'budget')}: a budget of {format_bytes(budget)} is too small: weights, gradients and "
-            f"optimizer take {format_bytes(static)}, and a step needs {format_bytes(smallest - static)} on top. The smallest "
-            f"feasible budget is {smallest} bytes ({format_bytes(smallest)}); a smaller data.batch or data.size needs less"
-        )
-    return min(fitting, key=lambda candidate: (candidate.recompute, candidate.peak_bytes)).schedule
+            f"optimizer take {format_bytes(static)}, and a step needs {format_bytes(step)} on top. The smallest feasible "
+            f"budget is {static + step} bytes ({format_bytes(static + step)}); a smaller data.batch or data.size needs less"
+        ) from error
 
 
 def _example(config: Config, label: str, readers: Mapping[str, Reader]) -> Sample:

@@ -136,6 +136,7 @@ def _override(values: dict[str, Any], override: str, places: dict[KeyPath, str])
     place = f"--set {override}"
     for depth, key in enumerate(path[:-1]):
         values = values.setdefault(key, {})
+        places.setdefault(path[: depth + 1], place)
         if not isinstance(values, dict):
             raise ConfigError(f"{place}: {'.'.join(path[: depth + 1])} is {values!r}, which has no keys to set")
     for known in [known for known in places if known[: len(path)] == path]:

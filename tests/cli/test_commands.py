@@ -1,0 +1,143 @@
+"""Every command does its work and prints JSON when asked."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.rooms import write_config, write_rooms
+
+TASKS = ["boxes", "segmentation", "depth", "normals", "boundaries"]
+Command = Callable[..., Any]
+
+
+def test_help_lists_the_commands_and_exit_codes(ubertrain: Command) -> None:
+    """`--help` names every command."""
+    shown = ubertrain("--help")
+    assert shown.code == 0
+    assert all(word in shown.out for word in ("train", "eval", "predict", "plan", "tasks", "data", "config", "Exit codes"))
+
+
+def test_training_reports_every_task_before_and_after(trained: Any) -> None:
+    """The report has a line per task, the measured memory for one task to five, and equals the file in the run folder."""
+    assert trained.outcome.code == 0, trained.outcome.err
+    report = trained.outcome.json
+    assert list(report["results"]) == TASKS
+    assert all(
+        math.isfinite(result[column]) for result in report["results"].values() for column in ("before", "after", "constant")
+    )
+    assert [line["tasks"] for line in report["memory"]] == [1, 2, 3, 4, 5]
+    assert all(line["ours"] <= line["autograd"] for line in report["memory"])
+    assert report["steps"] == 4
+    assert report == json.loads((trained.run / "report.json").read_text())
+
+
+def test_the_run_folder_is_complete(trained: Any) -> None:
+    """Configuration, numbers, states and a sheet per task are there."""
+    names = {str(path.relative_to(trained.run)) for path in trained.run.rglob("*") if path.is_file()}
+    assert {"config.yaml", "metrics.jsonl", "report.json", *(f"pictures/{task}.png" for task in TASKS)} <= names
+    assert sorted(path.name for path in (trained.run / "state").iterdir()) == ["step-00000002", "step-00000004"]
+    events = [json.loads(line)["event"] for line in (trained.run / "metrics.jsonl").read_text().splitlines()]
+    assert events == ["evaluation", "step", "step", "step", "evaluation"]
+
+
+def test_tables_are_for_people(ubertrain: Command, tmp_path: Path) -> None:
+    """Without `--json` the report is tables on stdout, and progress goes to stderr."""
+    config = write_config(
+        tmp_path, write_rooms(tmp_path / "data", 4, [["depth"]]), {"tasks": {"depth": {"taps": ["res2"], "width": 8}}}
+    )
+    outcome = ubertrain("train", config, "--run", tmp_path / "run", "--compare-memory", "--set", "steps=2")
+    assert outcome.code == 0, outcome.err
+    assert "AbsRel" in outcome.out
+    assert "plain autograd" in outcome.out
+    assert "step 2: depth" in outcome.err
+    assert f"everything is in {tmp_path / 'run'}" in outcome.err
+
+
+def test_eval_repeats_the_scores_of_the_run(ubertrain: Command, trained: Any) -> None:
+    """The newest state scores what the run reported at its end."""
+    outcome = ubertrain("eval", trained.run, "--json")
+    assert outcome.code == 0, outcome.err
+    results = trained.outcome.json["results"]
+    for task in TASKS:
+        assert outcome.json["scores"][task][results[task]["metric"]] == pytest.approx(results[task]["after"])
+        assert outcome.json["constant"][task][results[task]["metric"]] == pytest.approx(results[task]["constant"])
+    assert "mIoU" in ubertrain("eval", trained.run).out
+
+
+def test_predict_writes_pictures_and_boxes(ubertrain: Command, trained: Any, tmp_path: Path) -> None:
+    """An image of another size gets a picture per task of its own size, and a list of boxes."""
+    Image.fromarray(np.full((90, 70, 3), 90, np.uint8)).save(tmp_path / "photo.jpg")
+    outcome = ubertrain("predict", trained.run, tmp_path / "photo.jpg", "--out", tmp_path / "out", "--json")
+    assert outcome.code == 0, outcome.err
+    assert {Path(name).name for name in outcome.json["files"]} == {
+        *(f"photo_{task}.png" for task in TASKS), "sheet.png", "boxes.json"}  # fmt: skip
+    with Image.open(tmp_path / "out" / "photo_depth.png") as picture:
+        assert picture.size == (70, 90)
+    assert isinstance(outcome.json["boxes"][str(tmp_path / "photo.jpg")]["boxes"], list)
+
+
+def test_predict_needs_no_data(ubertrain: Command, trained: Any, tmp_path: Path) -> None:
+    """A run answers where its data sets are out of reach."""
+    hidden = trained.data.with_name("hidden")
+    trained.data.rename(hidden)
+    try:
+        outcome = ubertrain("predict", trained.run, hidden / "images" / "room0.png", "--out", tmp_path)
+    finally:
+        hidden.rename(trained.data)
+    assert outcome.code == 0, outcome.err
+    assert "room0_depth.png" in outcome.out
+
+
+def test_plan_lists_schedules_with_their_bytes(ubertrain: Command, trained: Any) -> None:
+    """Candidates come with exact peaks and recompute shares, and a budget picks one that fits."""
+    few = ("--set", "tasks={depth: {taps: [res3], width: 8}}")
+    outcome = ubertrain("plan", trained.config, *few, "--json")
+    assert outcome.code == 0, outcome.err
+    plan = outcome.json
+    by_name = {candidate["name"]: candidate for candidate in plan["candidates"]}
+    assert by_name["keep_all"]["recompute"] == 0
+    assert plan["chosen"] == by_name["keep_all"]["schedule"]
+    smallest = sum(plan["static"].values()) + min(candidate["peak_bytes"] for candidate in plan["candidates"])
+    tables = ubertrain("plan", trained.config, *few, "--budget", smallest)
+    assert tables.code == 0, tables.err
+    assert "every_k:2" in tables.out
+    assert "memory.schedule: (" in tables.out
+
+
+def test_tasks_lists_what_can_be_configured(ubertrain: Command) -> None:
+    """Tasks, trunks and data sets are listed with the keys they take."""
+    tasks = {row["name"]: row for row in ubertrain("tasks", "--json").json}
+    assert set(tasks) >= set(TASKS)
+    assert tasks["boundaries"]["annotation"] == "edges"
+    assert tasks["segmentation"]["keys"]["classes"] == "required"
+    assert "width" in {row["name"]: row for row in ubertrain("tasks", "--trunks", "--json").json}["resnet18"]["keys"]
+    assert "root" in {row["name"]: row for row in ubertrain("tasks", "--sets", "--json").json}["folder"]["keys"]
+    assert "segmentation" in ubertrain("tasks").out
+
+
+def test_data_counts_labels_and_draws_samples(ubertrain: Command, trained: Any, tmp_path: Path) -> None:
+    """Every set is counted task by task, and a sheet of warped samples is drawn for each."""
+    outcome = ubertrain("data", trained.config, "--out", tmp_path, "--set", "data.train.rooms.warp={degrees: 10}", "--json")
+    assert outcome.code == 0, outcome.err
+    train, val = outcome.json["sets"]
+    assert (train["name"], train["images"], val["name"]) == ("train.rooms", 8, "val.rooms")
+    assert train["labelled"] == {"boxes": 2, "segmentation": 4, "depth": 4, "normals": 2, "boundaries": 2}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.rooms.png", "val.rooms.png"]
+    assert "train.rooms" in ubertrain("data", trained.config).out
+
+
+def test_config_show_fills_everything_in(ubertrain: Command, trained: Any, tmp_path: Path) -> None:
+    """What is shown can be given back as a configuration, and the schema knows its keys."""
+    shown = ubertrain("config", "show", trained.config, "--set", "optimizer.lr=0.5")
+    assert shown.code == 0
+    (tmp_path / "again.yaml").write_text(shown.out)
+    assert ubertrain("config", "show", tmp_path / "again.yaml").out == shown.out
+    values = ubertrain("config", "show", trained.config, "--json").json
+    assert values["optimizer"]["lr"] == 0.01
+    assert set(values) == set(ubertrain("config", "schema").json["properties"])
