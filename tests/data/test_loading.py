@@ -148,16 +148,17 @@ def test_a_sample_without_a_wanted_label_is_an_error() -> None:
     assert (batch.ids, len(batch.skipped)) == (("rooms/0",), 1)
 
 
-def test_only_errors_of_the_data_can_be_skipped() -> None:
-    """A missing package stops the run also where damaged files would be skipped."""
+@pytest.mark.parametrize("workers", [0, 1])
+def test_only_errors_of_the_data_can_be_skipped(workers: int) -> None:
+    """A missing package stops the run, with its own message, also where damaged files would be skipped."""
 
     class NeedsMore(Listed):
         def read(self, index: int) -> Sample:
             raise ConfigError("install scipy")
 
     sets = {"rooms": NeedsMore([["depth"]])}
-    with pytest.raises(ConfigError, match="install scipy"):
-        next(TrainLoader(Mixer(sets, batch=1), tasks("depth"), size=SIZE, on_error="skip").batches())
+    with pytest.raises(ConfigError, match="^install scipy$"):
+        next(TrainLoader(Mixer(sets, batch=1), tasks("depth"), size=SIZE, on_error="skip", workers=workers).batches())
 
 
 def test_labels_that_no_task_wants_are_neither_asked_for_nor_carried() -> None:
@@ -230,7 +231,7 @@ def test_wrong_settings_are_explained(keywords: dict[str, Any], message: str) ->
 
 
 def test_workers_leave_interrupts_to_their_parent() -> None:
-    """Workers that get the terminal's interrupt go on, so that the parent can finish its step and save."""
+    """Workers that get the interrupt of a terminal or scheduler go on, so that the parent can finish its step and save."""
     made = loader(rooms_and_streets(), workers=2).batches()
     first = [next(made) for _ in range(3)]
     workers = multiprocessing.active_children()
@@ -238,6 +239,7 @@ def test_workers_leave_interrupts_to_their_parent() -> None:
     for worker in workers:
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGTERM)
     assert_same(first + [next(made) for _ in range(12)], list(loader(rooms_and_streets()).batches(0, 15)))
 
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.data.stubs import picture
 from ubertrain.data.inventory import count
@@ -23,12 +25,14 @@ def test_some_frames_have_normals(data_root: Path) -> None:
 
 
 def test_depth_is_metres(data_root: Path) -> None:
-    """Readings are those of a room, some are missing, and labels have the image's size."""
+    """Millimetres become metres, what was not measured is 0, and labels have the image's size."""
     sample = reader(data_root).read(0)
     depth = sample.annotations["depth"]
+    with Image.open(data_root / "7scenes-redkitchen/data/frame-000000.depth.png") as stored:
+        millimetres = torch.from_numpy(np.array(stored).astype(np.float32))
     assert depth.shape == sample.image.shape[1:] == (480, 640)
     assert 0.03 < (depth == 0).float().mean() < 0.15
-    assert 0.4 < depth[depth > 0].min() < depth.max() < 10
+    assert torch.equal((depth * 1000).round(), torch.where(millimetres == 65535, 0, millimetres))
 
 
 def test_normals_are_those_of_the_depth(data_root: Path) -> None:

@@ -4,11 +4,13 @@ A worker makes a whole batch: reads, warps, orders and collates. What goes wrong
 the user sees its one line and not the traceback of another process.
 """
 
+import atexit
 import itertools
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+from weakref import WeakSet
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -28,6 +30,8 @@ from ubertrain.errors import ConfigError, DataError, UbertrainError
 from ubertrain.task import Task
 
 OnError = Literal["raise", "skip"]
+
+_UNDER_WAY: WeakSet[Generator[Batch]] = WeakSet()
 
 
 class TrainLoader:
@@ -199,10 +203,23 @@ def _run(batches: _Batches, draws: Iterable[Sequence[Draw]], workers: int) -> It
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else the loader takes a number from torch's own, and a resumed run differs
     )
+    made = _deliver(loader)
+    _UNDER_WAY.add(made)
+    return made
+
+
+def _deliver(loader: DataLoader[Any]) -> Generator[Batch]:
     for made in loader:
         if isinstance(made, _Fault):
             raise made.kind(made.message)
         yield made
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End what runs when the interpreter ends; it would ask the workers by SIGTERM, which they ignore, and wait."""
+    for made in list(_UNDER_WAY):
+        made.close()
 
 
 def _as_it_is(made: Any) -> Any:
@@ -210,9 +227,9 @@ def _as_it_is(made: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    """Leave interrupts to the parent, which may want to finish its step, and do not inherit how it takes its end.
+    """Leave interrupts to the parent, which may want to finish its step; a terminal or a scheduler sends them to all.
 
-    torch itself sets one thread per worker.
+    Workers end when the parent closes its queues or dies. torch itself sets one thread per worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
