@@ -144,7 +144,9 @@ def in_place_relu() -> Case:
 
 @entry
 def flattened_sequential_with_in_place_relu() -> Case:
-    flat = {f"f.{i}": module for i, module in enumerate([*conv(3, 4, nn.ReLU(True)), *conv(4, 6, nn.BatchNorm2d(6), nn.ReLU(True))])}
+    flat = {
+        f"f.{i}": module for i, module in enumerate([*conv(3, 4, nn.ReLU(True)), *conv(4, 6, nn.BatchNorm2d(6), nn.ReLU(True))])
+    }
     branches = {"top": Branch(Head([6]), ["f"], squared), "low": Branch(Head([4]), ["f.1"], squared)}
     return Case(Graph(flat, branches), images(), {"top": labels(), "low": labels()})
 
@@ -267,7 +269,9 @@ class Patches(nn.Module):
 
 @entry
 def vision_transformer() -> Case:
-    blocks = {f"block.{i}": nn.TransformerEncoderLayer(8, 2, 16, dropout=0.2, batch_first=True, norm_first=True) for i in range(3)}
+    blocks = {
+        f"block.{i}": nn.TransformerEncoderLayer(8, 2, 16, dropout=0.2, batch_first=True, norm_first=True) for i in range(3)
+    }
     branches = {"a": Branch(Flat(8), ["block.2"], squared), "b": Branch(Flat(8), ["block.0"], squared)}
     graph = Graph({"patches": Patches(8), **blocks}, branches)
     return Case(graph, images(), {"a": torch.randn(BATCH, 12), "b": Labels(torch.randn(1, 12), [2])})
@@ -382,7 +386,13 @@ class Skips(nn.Module):
 
 @entry
 def u_net_of_tuples() -> Case:
-    trunk = {"stem": conv(3, 4), "down1": Skips(4, up=False), "down2": Skips(4, up=False), "up2": Skips(4, up=True), "up1": Skips(4, up=True)}
+    trunk = {
+        "stem": conv(3, 4),
+        "down1": Skips(4, up=False),
+        "down2": Skips(4, up=False),
+        "up2": Skips(4, up=True),
+        "up1": Skips(4, up=True),
+    }
     branches = {"a": Branch(Head([4]), ["up1"], squared), "b": Branch(TupleHead(4), ["down2"], squared)}
     return Case(Graph(trunk, branches), images(), {"a": labels(), "b": Labels(labels(2), [0, 2])})
 
@@ -442,7 +452,9 @@ def a_weight_tied_across_stages() -> Case:
 def parameters_shared_between_branches() -> Case:
     trunk = plain(WIDTHS, lambda c: [nn.ReLU(True)])
     shared = nn.Linear(3, 3)
-    branches = {t: Branch(Head([8], extra=shared), ["s3"], squared, weight=w) for t, w in zip("abc", (1, 0.7, 0.1), strict=True)}
+    branches = {
+        t: Branch(Head([8], extra=shared), ["s3"], squared, weight=w) for t, w in zip("abc", (1, 0.7, 0.1), strict=True)
+    }
     return Case(Graph(trunk, branches), images(), {"a": labels(), "b": labels(), "c": Labels(labels(2), [1, 3])})
 
 
@@ -467,7 +479,11 @@ def a_parameter_shared_by_trunk_and_head() -> Case:
     head = Head([4])
     head.parts[0].weight = nn.Parameter(torch.randn(3, 4, 1, 1))
     trunk["s2"] = nn.Sequential(trunk["s2"], Projection(head.parts[0].weight))
-    return Case(Graph(trunk, {"a": Branch(head, ["s0"], squared), "b": Branch(Head([3]), ["s2"], squared)}), images(), {"a": labels(), "b": labels()})
+    return Case(
+        Graph(trunk, {"a": Branch(head, ["s0"], squared), "b": Branch(Head([3]), ["s2"], squared)}),
+        images(),
+        {"a": labels(), "b": labels()},
+    )
 
 
 class Projection(nn.Module):
@@ -588,7 +604,9 @@ def recurrent_stage() -> Case:
 def integer_input() -> Case:
     trunk = {"embed": nn.Embedding(10, 6), "a": nn.Sequential(nn.Linear(6, 6), nn.ReLU(True)), "b": nn.Linear(6, 6)}
     branches = {"a": Branch(Flat(6), ["a"], squared), "b": Branch(Flat(6), ["b"], squared)}
-    return Case(Graph(trunk, branches), torch.randint(10, (BATCH, 5)), {"a": labels(BATCH, 15), "b": Labels(labels(2, 15), [2, 3])})
+    return Case(
+        Graph(trunk, branches), torch.randint(10, (BATCH, 5)), {"a": labels(BATCH, 15), "b": Labels(labels(2, 15), [2, 3])}
+    )
 
 
 class LearnedScale(nn.Module):

@@ -1,0 +1,1 @@
+"""torch runs a schedule."""

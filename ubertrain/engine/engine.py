@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -66,9 +67,10 @@ class Engine:
         """
         labelled = self.graph.labelled(images, targets)
         batch = batch_size(images)
-        losses = {}
-        with all_or_nothing(self.graph.parameters()):
-            runner, taps = self._trunk_forward(images, tuple(labelled))
+        losses: dict[str, Tensor] = {}
+        taps: dict[str, Tap] = {}
+        with all_or_nothing(self.graph.parameters()), _dropped_at_the_end(taps):
+            runner = self._trunk_forward(images, tuple(labelled), taps)
             streams = BranchStreams(images)
             for run in reversed(self._runs):
                 if run.task in labelled:
@@ -79,9 +81,9 @@ class Engine:
             _trunk_backward(taps.values(), runner)
         return {task: losses[task] for task in labelled}
 
-    def _trunk_forward(self, images: Any, tasks: Sequence[str]) -> tuple[SpanRunner, dict[str, Tap]]:
+    def _trunk_forward(self, images: Any, tasks: Sequence[str], taps: dict[str, Tap]) -> SpanRunner:
+        """Run the trunk as far as `tasks` need it and fill `taps`."""
         wanted = {tap for task in tasks for tap in self.graph.taps[task]}
-        taps: dict[str, Tap] = {}
         watch = TapVersions()
 
         def on_stage(name: str, value: Any) -> None:
@@ -92,14 +94,28 @@ class Engine:
 
         items = _up_to(self.schedule.trunk, set(self._stages(tasks)))
         runner = SpanRunner(self.graph.stage, on_stage)
-        runner.run(items, images)
-        return runner, taps
+        try:
+            runner.run(items, images)
+        finally:
+            watch.forget()
+        return runner
 
     def _stages(self, tasks: Iterable[str]) -> list[str]:
         """The schedule's names of the stages that must run for `tasks`."""
         names, needed = list(self.schedule.stages), self.graph.needed(tasks)
         last = max((i for i, name in enumerate(names) if self._stage_after.get(name) in needed), default=-1)
         return names[: last + 1]
+
+
+@contextmanager
+def _dropped_at_the_end(taps: dict[str, Tap]) -> Iterator[None]:
+    """Empties `taps`, also after an exception: a tap holds the graph, whose recompute closures hold `taps`, and Python's
+    collector cannot see that circle through autograd's nodes.
+    """
+    try:
+        yield
+    finally:
+        taps.clear()
 
 
 def _trunk_backward(taps: Iterable[Tap], runner: SpanRunner) -> None:
@@ -132,7 +148,9 @@ def _match(graph: Graph, schedule: Schedule) -> dict[str, str]:
         part = _spelled(graph, stage, names)
         if part is None:
             found = f"{names[0]!r} stands there" if names else "it ends there"
-            raise ScheduleError(f"the schedule does not go on with stage {stage!r}: {found}; the trunk is: {' '.join(graph.stage_names)}")
+            raise ScheduleError(
+                f"the schedule does not go on with stage {stage!r}: {found}; the trunk is: {' '.join(graph.stage_names)}"
+            )
         after[part[-1]] = stage
         names = names[len(part) :]
     if names:
@@ -162,5 +180,7 @@ def _branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
     named = {run.task for run in schedule.branches}
     if named != set(graph.branches):
         wrong = ", ".join(sorted(named ^ set(graph.branches)))
-        raise ScheduleError(f"the schedule and the graph differ in branches {wrong}; the graph has: {', '.join(graph.branches)}")
+        raise ScheduleError(
+            f"the schedule and the graph differ in branches {wrong}; the graph has: {', '.join(graph.branches)}"
+        )
     return schedule.branches

@@ -37,7 +37,7 @@ class Graph(nn.Module):
     Args:
         trunk: stage name -> module, in order; each is called with what the one before returned, which may be any pytree. A
             name may hold dots ("res2.0"); the same module may stand under two names.
-        branches: task name -> branch. A tap is a stage name or a dotted prefix of one: "res2" is the last of "res2.0", "res2.1".
+        branches: task name -> branch. A tap is a stage name or the prefix of some: "res2" means the last of "res2.0", "res2.1".
         normalise: what a task's sum of losses is divided by: "rows", its labelled rows, or "batch", all images (UberNet's 1/N).
 
     Raises:

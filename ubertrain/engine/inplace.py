@@ -27,6 +27,10 @@ class TapVersions:
                     f"{stage!r} (inplace=False), or join the two stages and tap their common output"
                 )
 
+    def forget(self) -> None:
+        """Let go of the taps, which would otherwise live as long as the closures of the recompute."""
+        self._taps.clear()
+
 
 def versions(value: Any) -> list[int]:
     """How often each tensor in `value` has been written to (0 in inference mode, where torch does not count)."""

@@ -22,8 +22,8 @@ class LiveBytes(TorchDispatchMode):
 
     Every storage counts once, however many tensors share it, from the operation that made it until it is freed. What existed
     before does not count, and neither does a parameter's gradient once it stands in `.grad`: those are static bytes, known
-    without a run. Memory that one kernel takes and gives back (workspaces) is not seen. Works alike on real and on fake tensors,
-    on any device; a step is slower under it.
+    without a run. Memory that one kernel takes and gives back (workspaces) is not seen. Works alike on real and on fake
+    tensors, on any device; a step is slower under it.
 
     Attributes:
         live: bytes alive now.

@@ -71,7 +71,7 @@ class _TapLeaf:
         return total
 
     def free(self) -> Tensor | None:
-        """Made late, the root is the first node of the trunk's backward: branches' gradients are summed before the trunk's own."""
+        """Made late, a root is among the first nodes of the trunk's backward: its gradient comes before the trunk's own."""
         value, self.value = self.value, None
         return _Inject.apply(value, self.box) if self.box else None
 

@@ -90,8 +90,12 @@ class Schedule:
         return tuple(_leaves(self.trunk))
 
     def recomputed(self) -> dict[str, int]:
-        """Stage -> how often it is run again during backpropagation: the number of spans around it."""
-        return dict(_depths(self.trunk, 0))
+        """Stage -> how often it is run again during backpropagation.
+
+        Once for its span and once more for every span around that, except where it stands in the last span of another: a
+        recompute stops as soon as it has what it needs, here the inner span's input.
+        """
+        return dict(_runs(self.trunk, again=0, in_span=False))
 
 
 def _problems(schedule: Schedule) -> Iterator[str]:
@@ -123,12 +127,14 @@ def _leaves(items: Sequence[Item]) -> Iterator[str]:
     return (item for item in _walk(items) if isinstance(item, str))
 
 
-def _depths(items: Sequence[Item], depth: int) -> Iterator[tuple[str, int]]:
-    for item in items:
+def _runs(items: Sequence[Item], again: int, in_span: bool) -> Iterator[tuple[str, int]]:
+    """The stages of a list of items that is run `again` times, the last of them as a recompute of its own span if in one."""
+    for place, item in enumerate(items):
         if isinstance(item, Span):
-            yield from _depths(item.items, depth + 1)
+            reached = again - 1 if in_span and place == len(items) - 1 else again
+            yield from _runs(item.items, reached + 1, in_span=True)
         else:
-            yield item, depth
+            yield item, again
 
 
 def _parse_items(text: str, whole: str) -> tuple[Item, ...]:
