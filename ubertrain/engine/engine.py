@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError as RecomputeError
 
 from ubertrain.engine.branches import run_branch, without_autocast
 from ubertrain.engine.gradients import all_or_nothing
 from ubertrain.engine.graph import Graph, batch_size
 from ubertrain.engine.inplace import TapVersions
-from ubertrain.engine.spans import RecomputeError, SpanRunner, explain
+from ubertrain.engine.spans import SpanRunner, explain
 from ubertrain.engine.streams import BranchStreams
 from ubertrain.engine.taps import Tap
 from ubertrain.errors import ScheduleError
