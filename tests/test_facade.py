@@ -47,9 +47,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         ut.Grpah  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["ubertrain", "ubertrain.registry", "ubertrain.planning"])
+@pytest.mark.parametrize("module", ["ubertrain", "ubertrain.registry", "ubertrain.cli.main", "ubertrain.planning"])
 def test_what_needs_no_torch_imports_none(module: str) -> None:
-    """The facade, the registry and the whole planner, file by file, are imported without torch."""
+    """The facade, the registry, the command line and the whole planner, file by file, are imported without torch."""
     names = [module]
     if module == "ubertrain.planning":
         names += [f"{module}.{file.stem}" for file in (ROOT / "ubertrain" / "planning").glob("[a-z]*.py")]

@@ -3,9 +3,9 @@
 The names below are the public surface: `import ubertrain as ut`, then `ut.Graph`, `ut.Engine`, `ut.Task` and so on.
 """
 
-# Names are imported at their first use: importing torch takes seconds, and `import ubertrain.planning`, which runs this file
-# first, must do without it. The table says where each name lives; type checkers read the imports above it, and a test keeps
-# the two alike.
+# Names are imported at their first use: importing torch takes seconds, and `import ubertrain.planning` and `ubertrain --help`,
+# which run this file first, do without it. The table says where each name lives; type checkers read the imports above it, and
+# a test keeps the two alike.
 
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ubertrain import testing as testing
     from ubertrain.engine.branch import Branch as Branch
     from ubertrain.engine.engine import Engine as Engine
+    from ubertrain.engine.fit import fit as fit
     from ubertrain.engine.graph import Graph as Graph
     from ubertrain.engine.labels import Labels as Labels
     from ubertrain.engine.level import Level as Level
@@ -37,6 +38,7 @@ else:
         "annotation": "ubertrain.annotation",
         "Branch": "ubertrain.engine.branch:Branch",
         "Engine": "ubertrain.engine.engine:Engine",
+        "fit": "ubertrain.engine.fit:fit",
         "Graph": "ubertrain.engine.graph:Graph",
         "Labels": "ubertrain.engine.labels:Labels",
         "Level": "ubertrain.engine.level:Level",
