@@ -7,3 +7,5 @@ from ubertrain.metrics.constants import Constant as Constant
 from ubertrain.metrics.depth_errors import DepthErrors as DepthErrors
 from ubertrain.metrics.mean_iou import MeanIoU as MeanIoU
 from ubertrain.metrics.metric import Metric as Metric
+from ubertrain.metrics.sums import SumMetric as SumMetric
+from ubertrain.metrics.sums import ratio as ratio
