@@ -37,7 +37,8 @@ def _labels_of(set_name: str, reader: Reader, tasks: Mapping[str, Task]) -> froz
 
 def _expect_same_classes(label: str, readers: Mapping[str, Reader]) -> None:
     """Raise `ConfigError` if the data sets that carry `label` number its classes differently."""
-    named = {name: tuple(reader.classes[label]) for name, reader in readers.items() if label in reader.classes}
+    carried = {name: reader for name, reader in readers.items() if label in reader.kinds and label in reader.classes}
+    named = {name: tuple(reader.classes[label]) for name, reader in carried.items()}
     for name, classes in named.items():
         first = next(iter(named))
         if classes != named[first]:

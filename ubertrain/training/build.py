@@ -181,7 +181,8 @@ def _label(config: Config, name: str) -> str:
 
 def _class_names(label: str, readers: Mapping[str, Reader]) -> tuple[str, ...] | None:
     """The classes of `label`; that all sets agree on them is `wanted_labels`' to check."""
-    return next((tuple(reader.classes[label]) for reader in readers.values() if label in reader.classes), None)
+    carried = (reader for reader in readers.values() if label in reader.kinds)
+    return next((tuple(reader.classes[label]) for reader in carried if label in reader.classes), None)
 
 
 def _type(config: Config, name: str) -> str:

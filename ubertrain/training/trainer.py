@@ -193,7 +193,8 @@ class Trainer:
                 listener.noted(f"left out: {problem}")
         if self.step == 1 or _due(self.step, self.config.log_every):
             lr = self.optimizer.param_groups[0]["lr"]
-            record = self._window.record(self.step, lr, norm, dict(self.draws), sum(self.skipped.values()))
+            order = list(self.graph.branches)
+            record = self._window.record(order, self.step, lr, norm, dict(self.draws), sum(self.skipped.values()))
             for listener in self.listeners:
                 listener.stepped(record)
             self._window = _Window()
@@ -231,9 +232,9 @@ class _Window:
             self.peak = peak
         self.restart()
 
-    def record(self, step: int, lr: float, norm: float, draws: dict[str, int], skipped: int) -> StepRecord:
-        """What the listeners are told."""
-        losses = {task: torch.stack(values).mean().item() for task, values in self.losses.items()}
+    def record(self, order: list[str], step: int, lr: float, norm: float, draws: dict[str, int], skipped: int) -> StepRecord:
+        """What the listeners are told, with the tasks in `order`."""
+        losses = {task: torch.stack(self.losses[task]).mean().item() for task in order if task in self.losses}
         speed = self.images / self.seconds if self.images else None
         return StepRecord(step, losses, lr, norm, speed, self.peak, draws, skipped)
 
