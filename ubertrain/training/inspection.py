@@ -49,8 +49,9 @@ def draw_samples(config: Config, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for name, reader in _sets(config).items():
+        carried = {task: made for task, made in tasks.items() if made.label in reader.kinds}
         rows = [
-            _row(_varied(sample, index, settings.get(name), config, reader), tasks)
+            _row(_varied(sample, index, settings.get(name), config, reader), carried)
             for index, sample in enumerate(spread(reader, config.pictures))
         ]
         if rows:

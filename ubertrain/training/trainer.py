@@ -184,12 +184,13 @@ class Trainer:
     def _note(self, batch: Batch, losses: dict[str, Tensor], norm: float, peak: int | None) -> None:
         """Count the step, and tell the listeners."""
         self.draws.update(name.partition("/")[0] for name in batch.ids)
+        news = [problem for problem in batch.skipped if problem not in self.skipped]
         self.skipped.update(batch.skipped)
         self.peak_bytes = max(self.peak_bytes, peak or 0)
         self._window.add(losses, len(batch.ids), peak)
         for listener in self.listeners:
             listener.advanced(self.step)
-            for problem in batch.skipped:
+            for problem in news:
                 listener.noted(f"left out: {problem}")
         if self.step == 1 or _due(self.step, self.config.log_every):
             lr = self.optimizer.param_groups[0]["lr"]
