@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 # What to install besides the core, see setup.cfg. JOBS: how many test processes.
 EXTRAS := dev,mat,det,tb,weights
 JOBS ?= 2
-DEMO := $(BIN)/ubertrain train configs/demo.yaml
+DEMO := $(BIN)/ubertrain train configs/demo.yaml --compare-memory
 
 # One thread per process: the tests run side by side, and sums in a fixed order repeat bit for bit.
 test: export OMP_NUM_THREADS := 1

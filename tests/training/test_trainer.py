@@ -227,6 +227,16 @@ def test_float16_skips_steps_that_overflow(tmp_path: Path) -> None:
     assert rig.trainer.scaler.get_scale() < 2.0**127
 
 
+def test_float16_does_not_hide_a_broken_gradient(tmp_path: Path) -> None:
+    """A gradient that is infinite without any scaling is an error under the scaler too."""
+    rig = Rig(tmp_path, "autocast=float16")
+    rig.trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    weight = next(iter(rig.model.graph.heads["depth"].parameters()))
+    weight.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(NonFiniteError, match=r"the gradient of heads\.depth"):
+        rig.trainer.take_step(rig.batch("depth"))
+
+
 class Heard(Listener):
     """Writes down what it hears."""
 

@@ -80,11 +80,15 @@ def fill_classes(config: Config, readers: Mapping[str, Reader]) -> Config:
     """`config` with the class names of the data sets for every task that takes `classes` and was given none.
 
     Raises:
-        ConfigError: the classes that a task was given are not those of the sets that label it.
+        ConfigError: no set labels a task, or the classes that it was given are not those of the sets that do.
     """
     filled: dict[str, TaskConfig] = {}
     for name, item in config.tasks.items():
-        names = _class_names(_label(config, name), readers)
+        label = _label(config, name)
+        if not any(label in reader.kinds for reader in readers.values()):
+            offers = "; ".join(f"{key!r} carries {', '.join(reader.kinds) or 'no labels'}" for key, reader in readers.items())
+            raise ConfigError(f"{_place(config, name)}: no data set carries {label!r}, which task {name!r} needs; {offers}")
+        names = _class_names(label, readers)
         if names is None or "classes" not in TASKS.keywords(_type(config, name), _place(config, name)):
             continue
         given = item.keywords.get("classes")

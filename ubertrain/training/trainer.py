@@ -159,11 +159,15 @@ class Trainer:
             self.scaler.unscale_(self.optimizer)
         parameters = [parameter for parameter in self.graph.parameters() if parameter.grad is not None]
         norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-        if not torch.isfinite(norm) and self.scaler is None:  # under a scaler float16 may overflow, and the step is skipped
+        if not torch.isfinite(norm) and not self._may_overflow():
             require_finite_gradients(self.step + 1, self.graph, batch)
         if self.config.clip and parameters:
             clip_grads_with_norm_(parameters, self.config.clip, norm)
         return norm.item()
+
+    def _may_overflow(self) -> bool:
+        """Whether a gradient may be infinite because its loss was scaled: the step is skipped then and the scale shrinks."""
+        return self.scaler is not None and self.scaler.get_scale() > 1
 
     def _update(self) -> None:
         """Step the optimizer. Should a second Ctrl-C land in here, the half-stepped weights must not be saved."""
