@@ -142,6 +142,7 @@ class Trainer:
             self.scaler.load_state_dict(state.rest["scaler"])
         self.draws, self.skipped = Counter(state.rest["draws"]), Counter(state.rest["skipped"])
         self.step, self.peak_bytes = state.step, state.rest["peak_bytes"]
+        self._saved_at = state.step
         random_state.restore(state.rest["random"])
 
     def tell_began(self, work: str) -> None:
