@@ -37,6 +37,13 @@ def test_enlarged_things_are_nearer(zoom: float) -> None:
     assert torch.allclose(warped, torch.full((4, 4), 6.0 / zoom))
 
 
+@pytest.mark.parametrize("size", [(4, 4), (20, 30)])
+def test_a_whole_image_keeps_its_metres(size: tuple[int, int]) -> None:
+    """Fitting an image into an input of any size changes no depth, so that errors in metres are errors in metres."""
+    warped = Depth.warp(torch.full((8, 10), 6.0), Warp.fit((8, 10), size))
+    assert warped[warped > 0].unique().tolist() == [6.0]
+
+
 @pytest.mark.parametrize("degrees", [0, 31])
 def test_no_reading_stays_no_reading(degrees: float) -> None:
     """Readings and missing readings are never averaged into something between them."""

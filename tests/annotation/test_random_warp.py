@@ -30,6 +30,13 @@ def test_zoom_stays_within_the_scale(base: str, unit: float) -> None:
     assert 1.8 < max(zooms) <= 2.0
 
 
+@pytest.mark.parametrize(("base", "unit"), [("fit", 1.0), ("cover", 120 / 90), ("pixels", 120 / 64)])
+def test_magnification_is_against_the_fitted_image(base: str, unit: float) -> None:
+    """Training and evaluation, which fits whole images, measure depth in one unit, whatever `base` says."""
+    for warp in drawn(3, scale=(1.5, 1.5), base=base):
+        assert warp.magnification == pytest.approx(1.5 * unit)
+
+
 def test_half_of_the_zooms_shrink() -> None:
     """Zooms are even in the logarithm: halving is as likely as doubling."""
     shrinking = sum(warp.zoom < 1 for warp in drawn(400, scale=(0.5, 2.0), base="pixels"))

@@ -116,6 +116,13 @@ def test_inverse_can_restore_the_image() -> None:
     assert torch.equal(warp.inverse((12, 18)).sample(enlarged, mode="nearest", fill=-1), values)
 
 
+def test_magnifications_multiply_and_invert() -> None:
+    """What looks twice as near and then three times looks six times as near, and the way back undoes it."""
+    first, second = Warp.about((8, 8), (8, 8), zoom=4, natural=2), Warp.about((8, 8), (8, 8), zoom=0.3, natural=0.1)
+    assert first.then(second).magnification == pytest.approx(6)
+    assert first.inverse().magnification == pytest.approx(1 / 2)
+
+
 def test_two_warps_in_a_row_are_one() -> None:
     """`then` sends points where the two warps send them one after the other."""
     first = Warp.about((30, 40), (50, 60), zoom=1.3, degrees=70, flip=True)

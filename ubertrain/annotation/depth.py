@@ -28,13 +28,14 @@ class Depth(Annotation):
 
     @classmethod
     def warp(cls, value: Any, warp: Warp) -> Tensor:
-        """The nearest reading divided by the zoom; nearest, so that no reading is mixed with none.
+        """The nearest reading divided by the warp's magnification; nearest, so that no reading is mixed with none.
 
         The model is one camera for the whole data set: an image enlarged by z is what a camera of z times the focal length
         sees. To a network that believes in the data set's own focal length, things z times as large are z times as near
-        (Metric3D's canonical camera, Yin et al., ICCV 2023, label transform; Eigen et al., NIPS 2014, section 3.4).
+        (Metric3D's canonical camera, Yin et al., ICCV 2023, label transform; Eigen et al., NIPS 2014, section 3.4). That own
+        focal length is the one of whole images fitted into the network's input, where a metre therefore is a metre.
         """
-        return warp.sample(value[None], mode="nearest", fill=0.0)[0] / warp.zoom
+        return warp.sample(value[None], mode="nearest", fill=0.0)[0] / warp.magnification
 
     @classmethod
     def collate(cls, values: list[Any]) -> Tensor:

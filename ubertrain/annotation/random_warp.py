@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from ubertrain.annotation.warp import Warp
+from ubertrain.annotation.warp import Warp, fitting
 from ubertrain.errors import ConfigError
 
 
@@ -42,7 +42,7 @@ class RandomWarp:
             raise ConfigError(f'base must be "fit", "cover" or "pixels"; got {self.base!r}')
 
     def draw(self, source: tuple[int, int], size: tuple[int, int], generator: torch.Generator) -> Warp:
-        """A warp from an image of `source` = (height, width) to an output of `size`.
+        """A warp from an image of `source` = (height, width) to an output of `size`, magnifying as against `Warp.fit`.
 
         The crop is placed at random within the image. Where the output is larger than the image, the image is placed at
         random within the output (exactly so without rotation; rotated corners may be cut).
@@ -53,7 +53,8 @@ class RandomWarp:
         cos, sin = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
         seen_width, seen_height = (size[1] * cos + size[0] * sin) / zoom, (size[1] * sin + size[0] * cos) / zoom
         centre = _place(source[1], seen_width, across), _place(source[0], seen_height, down)
-        return Warp.about(source, size, zoom=zoom, degrees=degrees, flip=mirror < self.flip, centre=centre)
+        natural = fitting(source, size)
+        return Warp.about(source, size, zoom=zoom, degrees=degrees, flip=mirror < self.flip, centre=centre, natural=natural)
 
     def _unit(self, source: tuple[int, int], size: tuple[int, int]) -> float:
         """The zoom that scale 1 stands for."""

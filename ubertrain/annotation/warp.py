@@ -27,6 +27,7 @@ class Warp:
     Attributes:
         matrix: 2x3, output = matrix @ (x, y, 1).
         size: (height, width) of the output, in pixels.
+        natural: the zoom at which things look as far away as they are, 1 unless it is said; see `magnification`.
 
     Raises:
         DataError: `matrix` shears, stretches or collapses; no rule for depth or normals would be right then.
@@ -34,6 +35,7 @@ class Warp:
 
     matrix: Matrix
     size: tuple[int, int]
+    natural: float = 1.0
 
     def __post_init__(self) -> None:
         (a, b, _), (c, d, _) = self.matrix
@@ -45,7 +47,7 @@ class Warp:
     @classmethod
     def about(
         cls, source: tuple[int, int], size: tuple[int, int], *, zoom: float = 1.0, degrees: float = 0.0,
-        flip: bool = False, centre: tuple[float, float] | None = None,
+        flip: bool = False, centre: tuple[float, float] | None = None, natural: float = 1.0,
     ) -> "Warp":  # fmt: skip
         """The warp that puts source point `centre` (default: the middle) in the middle of the output.
 
@@ -56,17 +58,19 @@ class Warp:
             degrees: rotation, counter-clockwise as displayed.
             flip: mirror left and right, before rotating.
             centre: (x, y) in source pixels.
+            natural: see the attribute.
         """
         x, y = centre if centre is not None else (source[1] / 2, source[0] / 2)
         cos, sin = zoom * math.cos(math.radians(degrees)), zoom * math.sin(math.radians(degrees))
         sign = -1.0 if flip else 1.0
         a, b, c, d = sign * cos, sin, -sign * sin, cos
-        return cls(((a, b, size[1] / 2 - a * x - b * y), (c, d, size[0] / 2 - c * x - d * y)), size)
+        return cls(((a, b, size[1] / 2 - a * x - b * y), (c, d, size[0] / 2 - c * x - d * y)), size, natural)
 
     @classmethod
     def fit(cls, source: tuple[int, int], size: tuple[int, int]) -> "Warp":
-        """The whole source, centred, as large as it fits into `size` without changing its shape."""
-        return cls.about(source, size, zoom=min(size[0] / source[0], size[1] / source[1]))
+        """The whole source, centred, as large as it fits into `size` without changing its shape; depths stay as they are."""
+        zoom = fitting(source, size)
+        return cls.about(source, size, zoom=zoom, natural=zoom)
 
     @property
     def linear(self) -> Tensor:
@@ -78,6 +82,11 @@ class Warp:
         """Output pixels per source pixel along a side."""
         (a, b, _), (c, d, _) = self.matrix
         return math.sqrt(abs(a * d - b * c))
+
+    @property
+    def magnification(self) -> float:
+        """How many times as large, and so as near, things look as they do in an image at its natural zoom."""
+        return self.zoom / self.natural
 
     @property
     def mirrored(self) -> bool:
@@ -95,7 +104,7 @@ class Warp:
         (a, b, e), (c, d, f) = self.matrix
         det = a * d - b * c
         matrix = ((d / det, -b / det, (b * f - d * e) / det), (-c / det, a / det, (c * e - a * f) / det))
-        return Warp(matrix, size or self.size)
+        return Warp(matrix, size or self.size, 1 / self.natural)
 
     def then(self, after: "Warp") -> "Warp":
         """The one warp that does this one first and `after` next, without sampling twice."""
@@ -103,7 +112,7 @@ class Warp:
         (p, q, u), (r, s, v) = after.matrix
         first = (p * a + q * c, p * b + q * d, p * e + q * f + u)
         second = (r * a + s * c, r * b + s * d, r * e + s * f + v)
-        return Warp((first, second), after.size)
+        return Warp((first, second), after.size, self.natural * after.natural)
 
     def sources(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """For every output pixel centre, the source point it shows: (height, width, 2), x before y."""
@@ -158,3 +167,8 @@ class Warp:
             where = where * side / (block * torch.tensor([values.shape[2], values.shape[1]]))
         grid = (2 * where - 1)[None].to(values.dtype)
         return F.grid_sample(values[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+
+
+def fitting(source: tuple[int, int], size: tuple[int, int]) -> float:
+    """The zoom at which the whole of `source` = (height, width) just fits into `size`."""
+    return min(size[0] / source[0], size[1] / source[1])
