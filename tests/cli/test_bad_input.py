@@ -121,6 +121,27 @@ def test_a_broken_sample_can_be_skipped(
     assert outcome.json["steps"] == 2
 
 
+@pytest.mark.parametrize(
+    ("task", "fault"), [("boxes", box_of_unknown_class), ("segmentation", class_out_of_range)], ids=["boxes", "class map"]
+)
+def test_a_class_that_only_the_task_rules_out_is_named(
+    ubertrain: Command, tmp_path: Path, task: str, fault: Callable[[Path], None]
+) -> None:
+    """Where a set does not say its classes, the task's number of them counts, in training as in `ubertrain data`."""
+    label = "boxes" if task == "boxes" else "class_map"
+    root = write_rooms(tmp_path / "data", 2, parts=[[label]])
+    fault(root)
+    (root / "boxes" / "room1.json").write_text('{"boxes": [], "classes": []}')
+    sets = {"size": [48, 64], "batch": 2, "train": {"rooms": {"type": "folder", "root": str(root)}}}
+    small = {"taps": ["res2"], **({"channels": 8, "candidates": 32} if task == "boxes" else {"width": 8})}
+    config = write_config(tmp_path, root, {"tasks": {task: {"classes": 2, **small}}, "data": sets})
+    for command in (("train", config, "--run", tmp_path / "run"), ("data", config)):
+        outcome = ubertrain(*command)
+        assert outcome.code == 2
+        assert "sample 'room0'" in outcome.err
+        assert f"but task {task!r} has 2 classes (0 to 1)" in outcome.err.replace("\n", " ")
+
+
 def test_data_names_every_broken_file(ubertrain: Command, tmp_path: Path) -> None:
     """`ubertrain data` finds all faults at once and fails, unless they are to be skipped."""
     config = broken_rooms(tmp_path, corrupt_image, "depth")

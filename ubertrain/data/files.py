@@ -6,9 +6,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ubertrain.annotation.boxes import Boxes
-from ubertrain.annotation.class_map import ClassMap
 from ubertrain.data.blame import blame
+from ubertrain.data.class_ids import check_ids
 from ubertrain.data.images import read_image
 from ubertrain.data.reader import Reader
 from ubertrain.data.sample import Sample
@@ -98,14 +97,5 @@ class FileReader(Reader):
         with blame(file):
             self.kinds[label].check(value, size)
             if label in self.classes:
-                _check_ids(self.kinds[label], value, len(self.classes[label]))
+                check_ids(self.kinds[label], value, len(self.classes[label]), "the set declares")
         return value
-
-
-def _check_ids(kind: type, value: Any, count: int) -> None:
-    """Raise `DataError` for a class id that `count` classes do not have."""
-    ids = value["classes"] if issubclass(kind, Boxes) else value
-    if issubclass(kind, ClassMap):
-        ids = ids.masked_fill(ids == ClassMap.unknown, 0)
-    if ids.numel() and not 0 <= (wrong := int(ids.max())) < count:
-        raise DataError(f"class id {wrong}, but the set declares {count} classes (0 to {count - 1})")

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ubertrain.data.class_ids import check_for_tasks
 from ubertrain.data.reader import Reader
 from ubertrain.errors import DataError
+from ubertrain.task import Task
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,14 @@ class Inventory:
     faults: tuple[str, ...]
 
 
-def count(reader: Reader) -> Inventory:
-    """Read and check every sample of `reader`."""
+def count(reader: Reader, tasks: Mapping[str, Task] = {}) -> Inventory:
+    """Read every sample of `reader` and check it, also against the classes of `tasks`."""
     images, labels = 0, dict.fromkeys(reader.kinds, 0)
     unlabelled, faults = [], []
     for index in range(len(reader)):
         try:
             sample = reader.read(index)
+            check_for_tasks(sample, tasks)
         except DataError as error:
             faults.append(str(error))
             continue

@@ -20,6 +20,7 @@ from ubertrain.annotation.random_warp import RandomWarp
 from ubertrain.annotation.warp import Warp
 from ubertrain.data.batch import Batch
 from ubertrain.data.blame import blame
+from ubertrain.data.class_ids import check_for_tasks
 from ubertrain.data.collate import collate
 from ubertrain.data.mixing import Draw, Mixer
 from ubertrain.data.reader import Reader
@@ -183,6 +184,7 @@ class _Batches(Dataset[Batch | _Fault]):
                     f"sample {sample.id!r} ({sample.source}) has no label that a task uses ({wanted}); where a data set takes "
                     f"the key `labels`, labels: [{wanted}] leaves such samples out"
                 )
+            check_for_tasks(sample, self.tasks)
             sample = replace(sample, id=f"{draw.set}/{sample.id}", annotations=annotations)
             return warped(sample, self._warp(draw, (sample.image.shape[1], sample.image.shape[2])), reader.kinds)
 

@@ -69,7 +69,7 @@ def _tasks(config: Config) -> dict[str, Task]:
 
 
 def _counts(name: str, reader: Reader, tasks: Mapping[str, Task]) -> SetCounts:
-    found = count(reader)
+    found = count(reader, tasks)
     labelled = {task: found.labels[tasks[task].label] for task in tasks if tasks[task].label in found.labels}
     return SetCounts(name, found.images, labelled, found.unlabelled, found.faults)
 
