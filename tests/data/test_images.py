@@ -50,6 +50,18 @@ def test_orientation_is_ignored(tmp_path: Path) -> None:
     assert read_image(tmp_path / "image.jpg").shape == (3, 4, 8)
 
 
+def test_a_photo_can_be_turned_upright(tmp_path: Path) -> None:
+    """What EXIF says is above is above, where no annotation stands against it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGB", (8, 4))
+    image.paste((255, 255, 255), (0, 0, 4, 4))  # the left half, which is above after a quarter turn clockwise
+    image.save(tmp_path / "image.png", exif=exif)
+    upright = read_image(tmp_path / "image.png", upright=True)
+    assert upright.shape == (3, 8, 4)
+    assert upright[0].float().mean(dim=1).tolist() == [255] * 4 + [0] * 4
+
+
 def test_grey_pixels_keep_their_values(tmp_path: Path) -> None:
     """Class ids are the stored numbers, whatever palette shows them."""
     ids = np.arange(12, dtype=np.uint8).reshape(3, 4)

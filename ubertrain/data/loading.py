@@ -4,13 +4,14 @@ A worker makes a whole batch: reads, warps, orders and collates. What goes wrong
 the user sees its one line and not the traceback of another process.
 """
 
-import atexit
 import itertools
+import multiprocessing
+import os
 import signal
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-from weakref import WeakSet
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -31,8 +32,6 @@ from ubertrain.errors import ConfigError, DataError, UbertrainError
 from ubertrain.task import Task
 
 OnError = Literal["raise", "skip"]
-
-_UNDER_WAY: WeakSet[Generator[Batch]] = WeakSet()
 
 
 class TrainLoader:
@@ -205,23 +204,10 @@ def _run(batches: _Batches, draws: Iterable[Sequence[Draw]], workers: int) -> It
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else the loader takes a number from torch's own, and a resumed run differs
     )
-    made = _deliver(loader)
-    _UNDER_WAY.add(made)
-    return made
-
-
-def _deliver(loader: DataLoader[Any]) -> Generator[Batch]:
     for made in loader:
         if isinstance(made, _Fault):
             raise made.kind(made.message)
         yield made
-
-
-@atexit.register
-def _end_workers() -> None:
-    """End what runs when the interpreter ends; it would ask the workers by SIGTERM, which they ignore, and wait."""
-    for made in list(_UNDER_WAY):
-        made.close()
 
 
 def _as_it_is(made: Any) -> Any:
@@ -229,9 +215,20 @@ def _as_it_is(made: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    """Leave interrupts to the parent, which may want to finish its step; a terminal or a scheduler sends them to all.
+    """Leave interrupts to the parent, which may want to finish its step: terminals and schedulers send them to all.
 
-    Workers end when the parent closes its queues or dies. torch itself sets one thread per worker.
+    The parent itself ends workers by SIGTERM, and that must work, or it would wait for them for ever. torch sets one thread for
+    each worker.
     """
+    parent = multiprocessing.parent_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if parent is not None and hasattr(signal, "sigwaitinfo"):  # macOS has no way to know the sender
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_by, args=(parent.pid,), daemon=True).start()
+
+
+def _end_by(parent: int) -> None:
+    """Wait for a SIGTERM of process `parent`, and end."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
