@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ubertrain.engine.level import Level
+from ubertrain.errors import ConfigError
 from ubertrain.ops.pixels import enlarge, full_precision, to_size
 
 Fusion = Literal["concat", "sum"]
@@ -41,11 +42,16 @@ class FusionHead(nn.Module):
         fusion: see above.
         start: the scores that a new head gives, up to small random numbers: one for each channel.
         answer: turns scores into predictions in eval mode; in training mode the head returns the scores.
+
+    Raises:
+        ConfigError: a negative width.
     """
 
     def __init__(self, levels: Sequence[Level], channels: int, *, width: int = 0, fusion: Fusion = "concat",
                  start: Sequence[float] = (), answer: Callable[[Tensor], Tensor] = same) -> None:  # fmt: skip
         super().__init__()
+        if width < 0:
+            raise ConfigError(f"width is the number of features per pixel, or 0 for none; given is {width}")
         self.strides, self.answer = [level.stride for level in levels], answer
         bias = torch.tensor(tuple(start) or (0.0,) * channels)
         if width:

@@ -165,6 +165,16 @@ def test_drawing_frames_the_pixels_of_the_box() -> None:
     assert not picture[35:].any()
 
 
+def test_frames_can_be_seen_on_large_pictures() -> None:
+    """A frame takes about the same share of a photo of any size."""
+    shares = []
+    for factor in (8, 80):
+        box = boxes((20 * factor, 20 * factor, 60 * factor, 40 * factor))
+        picture = Boxes.draw(np.zeros((60 * factor, 80 * factor, 3), np.uint8), box)
+        shares.append(picture[30 * factor].any(axis=-1).mean())
+    assert shares[0] == pytest.approx(shares[1], rel=0.1)
+
+
 @pytest.mark.parametrize("value", [boxes(), Boxes.collate([boxes()])], ids=["no rows", "unused rows"])
 def test_drawing_nothing_shows_the_image(value: dict[str, Tensor]) -> None:
     """Without boxes, or with unused rows only, the picture is the image."""

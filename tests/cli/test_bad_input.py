@@ -262,3 +262,13 @@ def test_a_run_is_never_overwritten(ubertrain: Command, tmp_path: Path, depth_ru
     outcome = ubertrain("train", depth_run, "--run", tmp_path / "run")
     assert outcome.code == 2
     assert "continue it with --resume" in outcome.err
+
+
+@pytest.mark.parametrize(("command", "option"), [("train", "--run"), ("data", "--out")])
+def test_a_place_that_cannot_be_written_to_is_named(ubertrain: Command, tmp_path: Path, command: str, option: str) -> None:
+    """What the operating system refuses is a message with the path, not a traceback."""
+    (tmp_path / "taken").touch()
+    config = write_config(tmp_path, write_rooms(tmp_path / "data", 4))
+    outcome = ubertrain(command, config, option, tmp_path / "taken")
+    assert outcome.code == 2
+    assert f"File exists: {tmp_path / 'taken'}" in outcome.err.replace("\n", "")

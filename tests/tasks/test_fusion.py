@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ubertrain.engine.branches import coupling
 from ubertrain.engine.level import Level
+from ubertrain.errors import ConfigError
 from ubertrain.ops.pixels import enlarge
 from ubertrain.tasks.fusion import FusionHead
 
@@ -25,6 +26,12 @@ def _randomised(head: nn.Module) -> nn.Module:
     for parameter in head.parameters():
         nn.init.normal_(parameter)
     return head
+
+
+def test_a_negative_width_is_refused() -> None:
+    """The message says what a width is."""
+    with pytest.raises(ConfigError, match="number of features per pixel, or 0 for none; given is -3"):
+        FusionHead([Level(8, 4)], 1, width=-3)
 
 
 def test_concat_is_a_1x1_convolution_over_the_concatenated_levels() -> None:

@@ -97,6 +97,13 @@ def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.yaml")
 
 
+def test_a_file_that_is_no_text_is_a_config_error(tmp_path: Path) -> None:
+    """A picture given in place of a configuration is named."""
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(ConfigError, match=r"photo\.jpg: cannot read the configuration: it is not UTF-8 text"):
+        load(tmp_path / "photo.jpg")
+
+
 def test_overrides_replace_and_add(tmp_path: Path) -> None:
     """`--set` reads its value as YAML, replaces what is there and adds what is not."""
     config = loaded(tmp_path, GOOD, "data.size=[32, 48]", "lr_schedule.type=cosine", "tasks.depth.width=16", "clip=1e1")

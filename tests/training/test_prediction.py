@@ -69,6 +69,24 @@ def test_every_task_draws_a_picture_of_the_images_size(tmp_path: Path, model: Mo
     assert json.loads((tmp_path / "out" / "boxes.json").read_text()).keys() == set(map(str, files))
 
 
+def test_the_sheet_of_large_photos_is_small(tmp_path: Path, model: Model) -> None:
+    """Pictures keep the photo's size, the sheet of all of them does not multiply it."""
+    predicted = predict(model.graph, model.tasks, model.config, photo(tmp_path, 1200, 1600))
+    written = {path.name: path for path in write_predictions([predicted], tmp_path / "out")}
+    with Image.open(written["photo1200x1600_depth.png"]) as picture, Image.open(written["sheet.png"]) as sheet:
+        assert picture.size == (1600, 1200)
+        assert sheet.size[0] <= 6 * 500
+
+
+def test_a_phones_photo_is_seen_upright(tmp_path: Path, model: Model) -> None:
+    """A photo that is stored lying down is answered as it is displayed."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 48)).save(tmp_path / "phone.jpg", exif=exif)
+    predicted = predict(model.graph, model.tasks, model.config, tmp_path / "phone.jpg")
+    assert {picture.shape for picture in predicted.pictures.values()} == {(64, 48, 3)}
+
+
 def test_what_is_no_image_is_named(tmp_path: Path, model: Model) -> None:
     """A file that cannot be read is an error with its name."""
     (tmp_path / "notes.jpg").write_text("no image")

@@ -89,7 +89,8 @@ class Boxes(Annotation):
         A prediction, with "scores" and without "ignore", can be drawn as well.
         """
         picture = Image.fromarray(image)
-        pen, font = ImageDraw.Draw(picture), ImageFont.load_default()
+        scale = max(1.0, max(picture.size) / 640)  # a large picture is looked at from farther away
+        pen, font = ImageDraw.Draw(picture), ImageFont.load_default(10 * scale)
         scores = value["scores"].tolist() if "scores" in value else [None] * len(value["classes"])
         ignore = value["ignore"].tolist() if "ignore" in value else [False] * len(value["classes"])
         titles = []
@@ -98,10 +99,11 @@ class Boxes(Annotation):
                 title = names[kind] if kind < len(names) else str(kind)
                 colour = VOID if grey else class_colour(kind + 1)
                 # Continuous x1 is the far border of the last pixel, PIL's is the pixel itself.
-                pen.rectangle((*box[:2], max(box[0], box[2] - 1), max(box[1], box[3] - 1)), outline=colour, width=2)
+                frame = (*box[:2], max(box[0], box[2] - 1), max(box[1], box[3] - 1))
+                pen.rectangle(frame, outline=colour, width=round(2 * scale))
                 titles.append((box, title if score is None else f"{title} {score:.2f}", colour))
         for box, title, colour in titles:  # on top of all frames
-            _write(pen, font, box, title, colour)
+            _write(pen, font, scale, box, title, colour)
         return np.asarray(picture)
 
 
@@ -113,9 +115,12 @@ def _expect_all(good: Tensor, boxes: Tensor, complaint: str) -> None:
         expect(False, f"box {first} of {len(boxes)} ({numbers}) {complaint}")
 
 
-def _write(pen: ImageDraw.ImageDraw, font: Any, box: Sequence[float], title: str, colour: tuple[int, int, int]) -> None:
+def _write(
+    pen: ImageDraw.ImageDraw, font: Any, scale: float, box: Sequence[float], title: str, colour: tuple[int, int, int]
+) -> None:
     """The title of a box above it or, at the upper border of the image, in its corner."""
-    place = (box[0] + 2, box[1] - 13 if box[1] >= 13 else box[1] + 2)
+    line = 13 * scale
+    place = (box[0] + 2, box[1] - line if box[1] >= line else box[1] + 2)
     left, top, right, bottom = pen.textbbox(place, title, font=font)
     pen.rectangle((left - 2, top - 1, right + 1, bottom + 1), fill=colour)
     pen.text(place, title, font=font, fill=(0, 0, 0) if sum(colour) > 300 else (255, 255, 255))

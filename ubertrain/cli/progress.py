@@ -52,7 +52,7 @@ class ProgressView(Listener):
     def evaluated(self, step: int, scores: Scores) -> None:
         first = {task: next(iter(by_name.items())) for task, by_name in scores.items()}
         parts = (f"{task} {name} {number(value)}" for task, (name, value) in first.items())
-        self.console.print(f"after step {step}: {', '.join(parts)}", markup=False)
+        self.console.print(f"after step {step}: {', '.join(parts) or 'no validation set, so no scores'}", markup=False)
 
     def noted(self, text: str) -> None:
         self.console.print(text, markup=False, style="yellow")

@@ -1,13 +1,14 @@
 """Image files as tensors, without the quiet conversions of image libraries.
 
-Pixels are taken as they are stored: an EXIF orientation is ignored, since annotations refer to the stored raster.
+Pixels are taken as they are stored: an EXIF orientation is ignored, since annotations refer to the stored raster. Only a photo
+without annotations may be turned upright.
 """
 
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ubertrain.data.blame import blame
@@ -16,14 +17,20 @@ from ubertrain.errors import DataError
 _EIGHT_BIT = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 
 
-def read_image(path: Path) -> Tensor:
+def read_image(path: Path, *, upright: bool = False) -> Tensor:
     """The picture in `path`, (3, height, width) uint8, RGB; grey and CMYK are converted, transparency is dropped.
+
+    Args:
+        path: the file.
+        upright: whether to turn it as its EXIF orientation says, as image viewers do with a phone's photos.
 
     Raises:
         DataError: the file is missing or damaged, or holds more than 8 bits a channel.
     """
     with blame(path):
         image = _open(path)
+        if upright:
+            image = ImageOps.exif_transpose(image)
         if image.mode not in _EIGHT_BIT:
             raise DataError(f"pixels of type {image.mode}, where an 8-bit image is expected; convert it to 8 bit first")
         if image.mode == "P" and "transparency" in image.info:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ubertrain.annotation.boxes import Boxes
@@ -18,6 +19,9 @@ from ubertrain.engine.graph import Graph
 from ubertrain.task import Task
 from ubertrain.training.config import Config
 from ubertrain.training.pictures import as_array, predict_one, save_picture
+
+_TILE = 480
+"""Largest side of a picture on the sheet."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,17 @@ class Predicted:
     boxes: Mapping[str, list[dict[str, Any]]]
 
     def tiles(self) -> list[Tile]:
-        """The pictures side by side, titled."""
-        return [Tile(self.file.name if name == "image" else name, picture) for name, picture in self.pictures.items()]
+        """The pictures side by side, titled, and no larger than a sheet of several needs."""
+        return [Tile(self.file.name if name == "image" else name, _small(picture)) for name, picture in self.pictures.items()]
 
 
 def predict(graph: Graph, tasks: Mapping[str, Task], config: Config, file: Path) -> Predicted:
-    """What every task says about the image in `file`, which is fitted whole into the network's input.
+    """What every task says about the image in `file`, which is fitted whole into the network's input, the right way up.
 
     Raises:
         DataError: the file is missing, damaged or not an image.
     """
-    image = read_image(file)
+    image = read_image(file, upright=True)
     size = (image.shape[1], image.shape[2])
     fit = Warp.fit(size, config.data.size)
     seen = fit.sample(image.float(), mode="bilinear", fill=0.0).round().to(torch.uint8)
@@ -79,6 +83,13 @@ def write_predictions(predicted: Sequence[Predicted], folder: Path) -> list[Path
     boxes = folder / "boxes.json"
     boxes.write_text(json.dumps({str(one.file): one.boxes for one in predicted}, indent=1) + "\n")
     return [*files, boxes]
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    """The picture, or a smaller copy whose longer side has `_TILE` pixels."""
+    image = Image.fromarray(picture)
+    image.thumbnail((_TILE, _TILE))
+    return np.asarray(image)
 
 
 def _boxes_in(prediction: Mapping[str, Tensor], fit: Warp, size: tuple[int, int]) -> dict[str, Tensor]:

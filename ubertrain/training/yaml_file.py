@@ -52,7 +52,9 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str
             set, or an override does not parse. Names file and line.
     """
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: it is not UTF-8 text") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
     places: dict[KeyPath, str] = {}
