@@ -8,6 +8,7 @@ import torch
 
 from tests.rooms import write_config, write_rooms
 from ubertrain.data.batch import Batch
+from ubertrain.data.scenes import Scenes
 from ubertrain.engine.engine import Engine
 from ubertrain.engine.meter import LiveBytes
 from ubertrain.errors import BudgetError, ConfigError, DataError
@@ -117,3 +118,12 @@ def test_the_comparison_grows_with_plain_autograd_alone(tmp_path: Path) -> None:
     assert three.ours - two.ours == 4, "one more loss, a float"
     assert all(torch.equal(before[name], tensor) for name, tensor in model.graph.state_dict().items())
     assert all(parameter.grad is None for parameter in model.graph.parameters())
+
+
+def test_a_budget_is_fitted_to_the_fullest_label(tmp_path: Path) -> None:
+    """The boxes of the batch that stands for all are those of the image with most of them."""
+    model, _ = made(tmp_path, "tasks={boxes: {taps: [res3], width: 8, channels: 8}}")
+    rooms = Scenes(images=6, size=(48, 64), keep="boxes")
+    counts = [len(rooms.read(index).annotations["boxes"]["boxes"]) for index in range(len(rooms))]
+    batch = full_batch(model.config, model.tasks, {"rooms": rooms})
+    assert batch.targets["boxes"].value["boxes"].shape[1] == max(counts) > counts[0]

@@ -1,5 +1,7 @@
 """The command `ubertrain`."""
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -41,5 +43,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit. A task or data set in a file of the current folder is found, as with `python -m`."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     app()

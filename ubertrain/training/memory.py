@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from ubertrain.annotation.warp import Warp
@@ -21,7 +23,11 @@ from ubertrain.planning.keep_all import keep_all
 from ubertrain.planning.schedule import Schedule
 from ubertrain.task import Task
 from ubertrain.training.config import Config
+from ubertrain.training.precision import autocast_of
 from ubertrain.units import format_bytes, parse_bytes
+
+_EXAMPLES = 32
+"""How many labels of a kind are looked at for the fullest."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,9 @@ def static_bytes(graph: Graph, config: Config) -> StaticBytes:
 
 
 def full_batch(config: Config, tasks: Mapping[str, Task], readers: Mapping[str, Reader]) -> Batch:
-    """A batch whose every image carries every label: the most memory that a step of this configuration can need.
+    """A batch whose every image carries every label, for measuring: what a step needs when everything is labelled.
 
-    Each task's label is that of one training sample, repeated.
+    Each task's label is the fullest among the first samples that carry it, repeated; a later one with more boxes needs more.
 
     Raises:
         DataError: no sample of any training set carries a task's label.
@@ -139,10 +145,13 @@ def _fitted(config: Config, graph: Graph, batch: Batch) -> Schedule:
     """The budget of the configuration is the whole device's; what is static comes off before a schedule is fitted."""
     static = static_bytes(graph, config).total
     budget = parse_bytes(str(config.memory.budget))
+    precision = autocast_of(config, batch.images.device)
     try:
-        return fit(graph, batch.images, batch.targets, budget=max(budget - static, 0))
+        with precision:
+            return fit(graph, batch.images, batch.targets, budget=max(budget - static, 0))
     except BudgetError as error:
-        step = min(candidate.peak_bytes for candidate in candidates(graph, batch))
+        with precision:
+            step = min(candidate.peak_bytes for candidate in candidates(graph, batch))
         raise BudgetError(
             f"{config.where('memory', 'budget')}: a budget of {format_bytes(budget)} is too small: weights, gradients and "
             f"optimizer take {format_bytes(static)}, and a step needs {format_bytes(step)} on top. The smallest feasible "
@@ -151,7 +160,8 @@ def _fitted(config: Config, graph: Graph, batch: Batch) -> Schedule:
 
 
 def _example(config: Config, label: str, readers: Mapping[str, Reader]) -> Sample:
-    """A training sample with `label`, fitted into the input."""
+    """The training sample with the fullest `label` among the first, fitted into the input."""
+    found: list[Sample] = []
     for reader in readers.values():
         narrow = reader.only([label])
         for index in range(len(reader) if label in reader.kinds else 0):
@@ -161,8 +171,17 @@ def _example(config: Config, label: str, readers: Mapping[str, Reader]) -> Sampl
                 continue  # training will meet it, and raise or skip it there
             if label in sample.annotations:
                 fit = Warp.fit((sample.image.shape[1], sample.image.shape[2]), config.data.size)
-                return warped(sample, fit, reader.kinds)
-    raise DataError(f"no sample of the training sets {', '.join(readers)} carries the label {label!r}")
+                found.append(warped(sample, fit, reader.kinds))
+            if len(found) == _EXAMPLES:
+                break
+    if not found:
+        raise DataError(f"no sample of the training sets {', '.join(readers)} carries the label {label!r}")
+    return max(found, key=lambda sample: _fullness(sample.annotations[label]))
+
+
+def _fullness(label: Any) -> int:
+    """How many numbers a label holds: more boxes, more annotators."""
+    return sum(leaf.numel() for leaf in pytree.tree_leaves(label) if isinstance(leaf, torch.Tensor))
 
 
 def _stage_flops(graph: Graph, batch: Batch) -> dict[str, int]:

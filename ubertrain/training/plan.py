@@ -8,6 +8,7 @@ from ubertrain.training.comparison import Comparison, compare_memory
 from ubertrain.training.config import Config
 from ubertrain.training.device import device_of, on_device
 from ubertrain.training.memory import Candidate, StaticBytes, candidates, choose_schedule, full_batch, static_bytes
+from ubertrain.training.precision import autocast_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def make_plan(config: Config, *, measure: bool = False) -> Plan:
     sets = make_readers(config, "train")
     model = make_model(config, sets)
     batch = on_device(full_batch(model.config, model.tasks, sets), device_of(config))
-    found = candidates(model.graph, batch)
+    with autocast_of(model.config, batch.images.device):
+        found = candidates(model.graph, batch)
     chosen = choose_schedule(model.config, model.graph, batch)
     memory = compare_memory(model.graph, chosen, batch) if measure else []
     return Plan(static_bytes(model.graph, model.config), found, chosen, memory)

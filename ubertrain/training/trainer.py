@@ -3,9 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from ubertrain.training.device import on_device
 from ubertrain.training.finite import require_finite_gradients, require_finite_losses
 from ubertrain.training.interrupt import Interrupt, Interrupted
 from ubertrain.training.optimizer import lr_factor, make_optimizer, set_lr
+from ubertrain.training.precision import autocast_of
 from ubertrain.training.records import Listener, Scores, StepRecord
 from ubertrain.training.state import State, StateFolder
 from ubertrain.training.undo import Undo
@@ -95,7 +95,7 @@ class Trainer:
         measured = self._is_measured()
         with Undo(self.graph):
             there = on_device(batch, self.device)
-            with self._autocast(), LiveBytes() if measured else nullcontext() as meter:
+            with autocast_of(self.config, self.device), LiveBytes() if measured else nullcontext() as meter:
                 losses = self.engine.forward_backward(there.images, there.targets, scaler=self.scaler)
             require_finite_losses(self.step + 1, losses, batch)
             norm = self._clip(batch)
@@ -149,10 +149,6 @@ class Trainer:
         """Tell the listeners what takes time now."""
         for listener in self.listeners:
             listener.began(work)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        precision = self.config.autocast
-        return torch.autocast(self.device.type, getattr(torch, precision)) if precision else nullcontext()
 
     def _clip(self, batch: Batch) -> float:
         """Shorten the gradient to `config.clip`; returns its norm before."""
