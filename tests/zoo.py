@@ -648,3 +648,91 @@ class FirstOnly(Head):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         return self.parts[0](levels[0]).mean((2, 3))
+
+
+class SumOfLevels(nn.Module):
+    """A head whose levels get views of one gradient."""
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        return sum(level.flatten(1) for level in levels) * torch.linspace(0, 1, levels[0][0].numel())
+
+
+@entry
+def gradients_that_share_memory() -> Case:
+    trunk = plain([4, 4, 4], lambda c: [nn.Tanh()])
+    branches = {
+        "low": Branch(Head([4]), ["s1"], squared),
+        "twice": Branch(SumOfLevels(), ["s2", "s2"], squared),
+        "two": Branch(SumOfLevels(), ["s1", "s2"], squared),
+    }
+    return Case(Graph(trunk, branches), images(), {"low": labels(), "twice": labels(BATCH, 256), "two": labels(BATCH, 256)})
+
+
+class Pair(nn.Module):
+    """A stage whose value holds one tensor twice."""
+
+    def forward(self, x: Tensor) -> Any:
+        return x, x
+
+
+class PairHead(Head):
+    """A head that reads all of a tuple level."""
+
+    def forward(self, levels: list[Any]) -> Tensor:
+        return super().forward(list(levels[0]))
+
+
+@entry
+def one_tensor_in_several_taps() -> Case:
+    trunk = {**plain([4, 4], lambda c: [nn.BatchNorm2d(c)]), "same": nn.Identity(), "pair": Pair()}
+    branches = {
+        "a": Branch(Head([4, 4]), ["s1", "same"], squared),
+        "b": Branch(PairHead([4, 4]), ["pair"], squared),
+        "c": Branch(Head([4]), ["same"], squared),
+        "d": Branch(Head([4]), ["s1"], squared),
+    }
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": Labels(labels(2), [3, 1]), "c": labels(), "d": labels()})
+
+
+class SumPooled(nn.Module):
+    """A head that hands an expanded gradient, with strides of 0, to its level."""
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        return levels[0].sum((2, 3))
+
+
+@entry
+def an_expanded_gradient() -> Case:
+    trunk = plain([4, 4], lambda c: [nn.BatchNorm2d(c)])
+    graph = Graph(trunk, {"a": Branch(SumPooled(), ["s1"], squared)})
+    return Case(graph.to(memory_format=torch.channels_last), images(), {"a": labels(BATCH, 4)})
+
+
+@entry
+def several_expanded_gradients() -> Case:
+    trunk = plain([4, 4], lambda c: [nn.BatchNorm2d(c)])
+    branches = {t: Branch(SumPooled(), ["s1"], squared) for t in "abc"}
+    return Case(Graph(trunk, branches), images(), {t: labels(BATCH, 4) for t in "abc"})
+
+
+class LateBuffers(nn.Module):
+    """Makes its buffers in its first run, and writes to one behind the version counter's back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", None)
+        self.register_buffer("started", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.detach().mean()
+        if not hasattr(self, "largest"):
+            self.register_buffer("largest", torch.zeros(()))
+        self.largest += mean.abs()
+        self.started.data += 1
+        self.average = mean if self.average is None else 0.9 * self.average + 0.1 * mean
+        return x * (1 + self.average + self.largest) / self.started
+
+
+@entry
+def buffers_made_in_the_first_run() -> Case:
+    return two_tasks(plain(WIDTHS, lambda c: [nn.Tanh(), LateBuffers()]), WIDTHS)

@@ -15,7 +15,7 @@ from ubertrain.engine.engine import Engine
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
-from ubertrain.errors import ScheduleError, TaskError
+from ubertrain.errors import ScheduleError, TaskError, UbertrainError
 from ubertrain.planning.every_k import every_k
 from ubertrain.planning.keep_all import keep_all
 from ubertrain.planning.schedule import Schedule
@@ -290,6 +290,40 @@ def test_a_schedule_may_name_the_children_of_a_sequential_stage() -> None:
     torch.testing.assert_close(grads(graph), grads(theirs), rtol=0, atol=0)
 
 
+def test_a_child_that_stands_twice_in_a_sequential_is_named_twice() -> None:
+    """The children are all entries of the nn.Sequential: leaving out the second of two equal ones is refused."""
+    tanh = nn.Tanh()
+    graph = Graph({"s": nn.Sequential(conv(3, 4), tanh, conv(4, 4), tanh)}, {"a": Branch(Head([4]), ["s"], squared)})
+    theirs, batch, targets = copy.deepcopy(graph), images(), {"a": labels()}
+    theirs.losses(batch, targets)["a"].backward()
+    Engine(graph, Schedule.parse("(s.0 s.1) s.2 s.3")).forward_backward(batch, targets)
+    torch.testing.assert_close(grads(graph), grads(theirs), rtol=0, atol=0)
+    with pytest.raises(ScheduleError, match="stage 's'"):
+        Engine(graph, Schedule.parse("(s.0 s.1) s.2"))
+
+
+class Skip(nn.Sequential):
+    """A Sequential that does more than its children."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+def hooked() -> nn.Sequential:
+    """A Sequential whose hook would be passed by."""
+    module = conv(3, 3)
+    module.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return module
+
+
+@pytest.mark.parametrize("stage", [Skip(nn.Conv2d(3, 3, 1)), hooked()], ids=["forward", "hook"])
+def test_a_sequential_that_does_more_than_its_children_is_not_run_by_them(stage: nn.Module) -> None:
+    """A subclass with its own forward, or a hook, makes naming the children an error."""
+    graph = Graph({"s": stage}, {"a": Branch(Head([3]), ["s"], squared)})
+    with pytest.raises(ScheduleError, match="stage 's'"):
+        Engine(graph, Schedule.parse("s.0"))
+
+
 MISFITS = [
     ("s0 s2", "stage 's1'"),
     ("s0 s1 s2 s3", "'s3' after the end"),
@@ -297,6 +331,7 @@ MISFITS = [
     ("s1 s0 s2", "stage 's0'"),
     ("s0 s1 s2 | a", "branches b"),
     ("s0 s1 s2 | a, b, c", "branches c"),
+    ("s0 s1 s2 | b, a", "in the order of their declaration"),
     ("s0 s1.1 s1.0 s2", "stage 's1'"),
 ]
 
@@ -315,6 +350,8 @@ def wrong_targets() -> list[tuple[dict[str, Any], str]]:
         ({"depth": labels(3)}, r"shape \(3, 3\)"),
         ({"depth": Labels(labels(2), [0, 0])}, "unique"),
         ({"depth": Labels(labels(1), [9])}, "within the batch"),
+        ({"depth": Labels(labels(), torch.tensor([True, False, True, False]))}, "positions in the batch"),
+        ({"depth": Labels(labels(2), [0.5, 1.7])}, "positions in the batch"),
         ({"depth": Labels(labels(3), [0, 1])}, "2 labelled rows"),
     ]
 
@@ -359,6 +396,24 @@ def test_writing_into_a_tap_is_refused() -> None:
     for step in (graph.losses, Engine(graph, Schedule.parse("a b")).forward_backward):
         with pytest.raises(ScheduleError, match="'b' writes in place into tap 'a'"):
             step(images(), {"t": labels(), "u": labels()})
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_head_that_writes_into_its_level_is_refused(frozen: bool) -> None:
+    """Engine and oracle name the task whose head overwrites what other tasks read, also where the trunk is frozen."""
+    first = nn.Sequential(nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    graph = Graph(trunk(), {"a": Branch(Head([8]), ["s2"], squared), "b": Branch(First(first), ["s2"], squared)})
+    graph.trunk.requires_grad_(not frozen)
+    for step in (graph.losses, Engine(graph, Schedule.parse("s0 s1 s2")).forward_backward):
+        with pytest.raises(TaskError, match="task 'b': its head or loss writes in place"):
+            step(images(), {"a": labels(), "b": labels(out=8)})
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_step_without_gradients_is_refused(off: Any) -> None:
+    """Where gradients are off, a step says so instead of training nothing."""
+    with off(), pytest.raises(UbertrainError, match="gradients"):
+        Engine(graph_of("a"), Schedule.parse(SPANS)).forward_backward(images(), {"a": labels()})
 
 
 class Alternates(nn.Module):

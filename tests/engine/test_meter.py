@@ -80,3 +80,13 @@ def test_meters_nest() -> None:
     assert (inner.live, outer.live) == (2048, 3072)
     del x, y
     assert (inner.live, outer.live) == (0, 0)
+
+
+def test_a_sparse_gradient_stops_counting_too() -> None:
+    """Its indices and values are counted while they are made, and no more when they stand in .grad."""
+    layer, ids = nn.Embedding(8, 16, sparse=True), torch.tensor([1, 2])
+    with LiveBytes() as meter:
+        layer(ids).sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.is_sparse
+    assert meter.peak >= 2 * 16 * 4
+    assert meter.live == 0

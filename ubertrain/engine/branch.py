@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ubertrain.engine.inplace import versions
 from ubertrain.errors import TaskError
 
 Loss = Callable[[Any, Any], Tensor]
@@ -24,7 +25,7 @@ class Branch:
         loss: `loss(prediction, target) -> (rows,)`; one value per image is what makes partial labels and row splitting exact
             (UberNet, equation 3). A module with parameters is trained like a head.
         weight: factor of the task in the objective.
-        losses: instead of `loss`: `losses(head, levels, target) -> (rows,)`.
+        losses: instead of `loss`: `losses(head, levels, target) -> (rows,)`; a module is trained too.
     """
 
     head: nn.Module
@@ -39,12 +40,20 @@ class Branch:
         if (self.loss is None) == (self.losses is None):
             raise TaskError("a branch needs either loss(prediction, target) or losses(head, levels, target), and not both")
 
+    @property
+    def criterion(self) -> Loss | HeadLoss:
+        """`loss` or `losses`, whichever is there."""
+        criterion = self.losses if self.loss is None else self.loss
+        assert criterion is not None
+        return criterion
+
     def per_row(self, head: nn.Module, levels: list[Any], target: Any, *, rows: int, task: str) -> Tensor:
         """The loss of every row, shape (rows,), with `head` as the graph holds it now.
 
         Raises:
-            TaskError: the loss is not one floating-point value per image.
+            TaskError: the loss is not one floating-point value per image, or a level was written to in place.
         """
+        before = versions(levels)
         if self.losses is not None:
             values = self.losses(head, levels, target)
         else:
@@ -55,5 +64,10 @@ class Branch:
             raise TaskError(
                 f"task {task!r}: the loss must be one floating-point value per image, shape ({rows},), got {given}; "
                 "reduce over everything but the first dimension, e.g. loss.flatten(1).mean(1)"
+            )
+        if versions(levels) != before:
+            raise TaskError(
+                f"task {task!r}: its head or loss writes in place into a level, which is the trunk's and other tasks' too; use "
+                "the out-of-place form (inplace=False), or clone the level first"
             )
         return values

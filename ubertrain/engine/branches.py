@@ -23,7 +23,7 @@ def run_branch(
     batch: int,
     scaler: torch.amp.GradScaler | None,
 ) -> Tensor:
-    """Forward and backward of one branch; gradients are left on the head's parameters and in `taps`.
+    """Forward and backward of one branch; gradients are added to those of the head's parameters and of `taps`.
 
     Args:
         graph: holds the branch and its head.
@@ -50,9 +50,7 @@ def run_branch(
         levels = [tap.read(rows, batch) for tap in taps]
         values = branch.per_row(head, levels, target, rows=len(rows), task=run.task)
         terms.append(_backward(term(values, branch.weight, share.divisor), scaler))
-        del values
-        for tap, level in zip(taps, levels, strict=True):
-            tap.add_gradients(level, rows, batch)
+        del values, levels
     return terms[0] if len(terms) == 1 else torch.stack(terms).sum()
 
 

@@ -17,7 +17,7 @@ from ubertrain.engine.inplace import TapVersions
 from ubertrain.engine.spans import SpanRunner, explain
 from ubertrain.engine.streams import BranchStreams
 from ubertrain.engine.taps import Tap
-from ubertrain.errors import ScheduleError
+from ubertrain.errors import ScheduleError, UbertrainError
 from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span
 
 
@@ -62,10 +62,16 @@ class Engine:
         Raises:
             TaskError: an unknown task, labels that do not fit their rows, a loss that is not one value per image.
             ScheduleError: rows are to be split for a head that couples images, a stage writes in place where it must not, or a
-                stage does not repeat itself under recompute.
+                stage does not repeat itself under recompute, as far as shapes and dtypes tell.
+            UbertrainError: gradients are switched off.
 
         After an exception, also one of a head or a loss, every `.grad` is what it was before the call.
         """
+        if not torch.is_grad_enabled():
+            raise UbertrainError(
+                "a training step needs gradients, which are off here; call forward_backward outside torch.no_grad() and "
+                "torch.inference_mode()"
+            )
         labelled = self.graph.labelled(images, targets)
         batch = batch_size(images)
         losses: dict[str, Tensor] = {}
@@ -90,7 +96,7 @@ class Engine:
         def on_stage(name: str, value: Any) -> None:
             watch.check(name)
             if (stage := self._stage_after.get(name)) in wanted:
-                taps[stage] = Tap(value)
+                taps[stage] = Tap(value, taps.values())
                 watch.record(stage, value)
 
         items = _up_to(self.schedule.trunk, set(self._stages(tasks)))
@@ -164,15 +170,21 @@ def _spelled(graph: Graph, stage: str, names: list[str]) -> list[str] | None:
     if names[:1] == [stage]:
         return [stage]
     module = graph.stage(stage)
-    if not names or not names[0].startswith(f"{stage}.") or not isinstance(module, nn.Sequential):
+    if not names or not names[0].startswith(f"{stage}.") or not _is_its_children(module):
         return None
     spelled: list[str] = []
-    for child, _ in module.named_children():
+    for child in module._modules:  # not named_children, which leaves out a module that stands there twice
         part = _spelled(graph, f"{stage}.{child}", names[len(spelled) :])
         if part is None:
             return None
         spelled += part
     return spelled
+
+
+def _is_its_children(module: nn.Module) -> bool:
+    """Whether calling a module is calling its children one by one and nothing else."""
+    plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    return plain and not module._forward_pre_hooks and not module._forward_hooks and not module._backward_hooks
 
 
 def _branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
@@ -183,5 +195,10 @@ def _branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
         wrong = ", ".join(sorted(named ^ set(graph.branches)))
         raise ScheduleError(
             f"the schedule and the graph differ in branches {wrong}; the graph has: {', '.join(graph.branches)}"
+        )
+    if [run.task for run in schedule.branches] != list(graph.branches):
+        raise ScheduleError(
+            f"the schedule must name the branches in the order of their declaration, in which gradients are summed: "
+            f"{', '.join(graph.branches)}; got {', '.join(run.task for run in schedule.branches)}"
         )
     return schedule.branches

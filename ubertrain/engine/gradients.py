@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -27,4 +27,9 @@ def all_or_nothing(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     with torch.no_grad():
         for parameter, gradient in zip(trained, before, strict=True):
             if gradient is not None:
-                parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
+                parameter.grad = gradient if parameter.grad is None else _sum(gradient, parameter.grad)
+
+
+def _sum(earlier: Tensor, new: Tensor) -> Tensor:
+    """`earlier` with `new` added to it; a new tensor where a sparse gradient meets a dense one, as in torch."""
+    return new + earlier if earlier.is_sparse and not new.is_sparse else earlier.add_(new)

@@ -60,8 +60,12 @@ class Graph(nn.Module):
         self.branches = dict(branches)
         self.normalise = normalise
         self.trunk = _nested(trunk)
-        self.heads = nn.ModuleDict({task: branch.head for task, branch in branches.items()})
-        self.criteria = nn.ModuleDict({task: b.loss for task, b in branches.items() if isinstance(b.loss, nn.Module)})
+        self.heads = nn.ModuleDict()
+        self.criteria = nn.ModuleDict()
+        for task, branch in branches.items():
+            _add(self.heads, task, branch.head, f"task name {task!r}")
+            if isinstance(branch.criterion, nn.Module):
+                self.criteria[task] = branch.criterion
         self.taps = {task: tuple(self._resolve(tap, task) for tap in branch.taps) for task, branch in branches.items()}
 
     def stage(self, name: str) -> nn.Module:
@@ -139,7 +143,8 @@ class Graph(nn.Module):
         torch.clear_autocast_cache()  # casts of weights are made per branch, as in the engine: same sums, memory flat in T
         levels = [take_rows(_alias(taps[tap]), share.rows, batch) for tap in self.taps[task]]
         branch = BranchCall(self, task)
-        shared = {name: _alias(p) for name, p in branch.named_parameters() if p in self._shared_parameters()}
+        several = self._shared_parameters()
+        shared = {name: _alias(p) for name, p in branch.named_parameters() if p in several}
         values = torch.func.functional_call(branch, shared, (levels, share.labels.value, len(share.rows)))
         return term(values, self.branches[task].weight, share.divisor)
 
@@ -149,10 +154,10 @@ class Graph(nn.Module):
         return {parameter for parameter, count in users.items() if count > 1}
 
     def _known(self, tasks: Iterable[str]) -> tuple[str, ...]:
-        for task in tasks:
+        wanted = dict.fromkeys(tasks)
+        for task in wanted:
             if task not in self.branches:
                 raise TaskError(f"unknown task {task!r}{_near(task, self.branches)}; this graph has {', '.join(self.branches)}")
-        wanted = set(tasks)
         return tuple(task for task in self.branches if task in wanted)
 
     def _resolve(self, tap: str, task: str) -> str:
@@ -178,8 +183,16 @@ class BranchCall(nn.Module):
 
 
 def batch_size(images: Any) -> int:
-    """The number of images: the first dimension of the first tensor in `images`."""
-    return len(next(leaf for leaf in pytree.tree_leaves(images) if isinstance(leaf, Tensor)))
+    """The number of images: the first dimension of the first tensor in `images`.
+
+    Raises:
+        TaskError: there is no tensor, or it has no dimensions.
+    """
+    first = next((leaf for leaf in pytree.tree_leaves(images) if isinstance(leaf, Tensor)), None)
+    if first is None or first.ndim == 0:
+        given = type(images).__name__ if first is None else "a tensor without dimensions"
+        raise TaskError(f"images must be a tensor, or hold one, whose first dimension counts the images; got {given}")
+    return len(first)
 
 
 def term(values: Tensor, weight: float, divisor: int) -> Tensor:
@@ -204,12 +217,20 @@ def _nested(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:
         parent = root
         for part in path:
             if part not in parent:
-                parent[part] = nn.ModuleDict()
+                _add(parent, part, nn.ModuleDict(), f"trunk stage name {name!r}")
             parent = _container(parent[part], name)
         if leaf in parent:
             raise TaskError(f"trunk stage {name!r} is also the beginning of another stage's name; give them different names")
-        parent[leaf] = module
+        _add(parent, leaf, module, f"trunk stage name {name!r}")
     return root
+
+
+def _add(modules: nn.ModuleDict, name: str, module: nn.Module, what: str) -> None:
+    """Put a module under a name; torch refuses an empty name, a dot, and the names of its own methods."""
+    try:
+        modules.add_module(name, module)
+    except KeyError as error:
+        raise TaskError(f"{what} cannot be used, choose another: {error.args[0]}") from error
 
 
 def _container(module: nn.Module, name: str) -> nn.ModuleDict:

@@ -1,5 +1,6 @@
 """Which rows of a batch carry a task's label, and what the labels are."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,9 +33,10 @@ class Labels:
         """The labelled positions in a batch of `batch` images.
 
         Raises:
-            TaskError: a row is named twice or lies outside the batch, or a label has another number of rows.
+            TaskError: rows are no list of integers, a row is named twice or lies outside the batch, or a label has another
+                number of rows.
         """
-        rows = list(range(batch)) if self.rows is None else [int(row) for row in self.rows]
+        rows = list(range(batch)) if self.rows is None else self._integers(task)
         if len(set(rows)) != len(rows) or any(not 0 <= row < batch for row in rows):
             raise TaskError(f"task {task!r}: rows {rows} must be unique and within the batch of {batch} images")
         for leaf in pytree.tree_leaves(self.value):
@@ -44,6 +46,17 @@ class Labels:
                     f"{len(rows)} labelled rows; pass Labels(value, rows) with the labelled rows alone"
                 )
         return rows
+
+    def _integers(self, task: str) -> list[int]:
+        """`rows`, given as any sequence, numpy array or tensor."""
+        given: Any = self.rows
+        rows = given.tolist() if hasattr(given, "tolist") else given
+        try:
+            if any(isinstance(row, bool) for row in rows):
+                raise TypeError("a mask")
+            return [operator.index(row) for row in rows]
+        except TypeError as error:
+            raise TaskError(f"task {task!r}: rows must be positions in the batch, like [0, 2], got {self.rows!r}") from error
 
     def part(self, start: int, stop: int) -> Any:
         """The value cut to labelled rows `start` to `stop` (counted within the labels, not within the batch)."""

@@ -42,7 +42,7 @@ class LiveBytes(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         inputs = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        given = {_key(tensor) for tensor in inputs}
+        given = {_key(part) for tensor in inputs for part in _dense(tensor)}
         for tensor in inputs:
             if isinstance(tensor, nn.Parameter) and tensor.requires_grad and id(tensor) not in self._hooks:
                 self._hooks[id(tensor)] = tensor.register_post_accumulate_grad_hook(self._except_gradient)
@@ -50,8 +50,9 @@ class LiveBytes(TorchDispatchMode):
         if func is torch.ops.aten.lift_fresh.default:  # a Python constant: made before it got here, fake or real
             return result
         for tensor in pytree.tree_leaves(result):
-            if isinstance(tensor, Tensor) and _key(tensor) not in given:
-                self._count(tensor.untyped_storage())
+            for part in _dense(tensor) if isinstance(tensor, Tensor) else ():
+                if _key(part) not in given:
+                    self._count(part.untyped_storage())
         return result
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -73,8 +74,13 @@ class LiveBytes(TorchDispatchMode):
         self.live -= self._counted.pop(key, 0)
 
     def _except_gradient(self, parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            self._forget(_key(parameter.grad))
+        for part in () if parameter.grad is None else _dense(parameter.grad):
+            self._forget(_key(part))
+
+
+def _dense(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The tensors that hold the memory of `tensor`: itself, or the two parts of a sparse gradient."""
+    return (tensor._indices(), tensor._values()) if tensor.layout == torch.sparse_coo else (tensor,)
 
 
 def _key(tensor: Tensor) -> int:

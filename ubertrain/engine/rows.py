@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ubertrain.errors import TaskError
+
 
 def is_run(rows: Sequence[int]) -> bool:
     """Whether `rows` are consecutive and ascending."""
@@ -17,11 +19,20 @@ def take_rows(value: Any, rows: Sequence[int], batch: int) -> Any:
     """The given rows of every tensor in `value`; `value` itself for all rows in order."""
     if list(rows) == list(range(batch)):
         return value
-    return pytree.tree_map_only(Tensor, lambda leaf: take(leaf, rows), value)
+    return pytree.tree_map_only(Tensor, lambda leaf: take(leaf, rows, batch), value)
 
 
-def take(tensor: Tensor, rows: Sequence[int]) -> Tensor:
-    """Rows of one tensor: a view if they are consecutive, else a copy."""
+def take(tensor: Tensor, rows: Sequence[int], batch: int) -> Tensor:
+    """Rows of one tensor: a view if they are consecutive, else a copy.
+
+    Raises:
+        TaskError: the tensor does not have one row for each of the `batch` images.
+    """
+    if tensor.ndim == 0 or len(tensor) != batch:
+        raise TaskError(
+            f"labelled rows cannot be taken from a tapped tensor of shape {tuple(tensor.shape)}: its first dimension is not "
+            f"the {batch} images of the batch"
+        )
     return tensor.narrow(0, rows[0], len(rows)) if is_run(rows) else tensor[index(rows, tensor.device)]
 
 

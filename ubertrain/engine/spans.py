@@ -71,8 +71,8 @@ class SpanRunner:
         result = recomputed_call(inside, *leaves, use_reentrant=False, context_fn=buffers.contexts, determinism_check="default")
         if versions(value) != before:
             raise ScheduleError(
-                f"the first stage of span {span} writes in place into the span's input, from which the span must be "
-                "recomputed; use its out-of-place form (inplace=False), or let the span begin one stage earlier"
+                f"a stage of span {span} writes in place into the span's input, from which the span must be recomputed; use "
+                "its out-of-place form (inplace=False), or let the span begin one stage earlier"
             )
         return result
 

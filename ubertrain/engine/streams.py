@@ -50,7 +50,7 @@ class BranchStreams:
     def close(self) -> None:
         """Move the global generator on, if any branch drew, so that the next step's streams are others."""
         if self._used:
-            torch.empty(()).uniform_()
+            torch.empty((), device="cpu").uniform_()  # also where the default device is another
 
 
 def _generators(images: Any) -> list[torch.Generator]:

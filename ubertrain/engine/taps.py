@@ -1,34 +1,37 @@
-"""Where branches meet the trunk: values go out detached, gradients come in once, summed, and are handed over."""
+"""Where branches meet the trunk: values go out detached, gradients come in one by one, are summed, and are handed over."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ubertrain.engine.rows import add_rows, is_run, take
+from ubertrain.engine.rows import add_rows, take_rows
 
 
 class Tap:
-    """One tapped value of one step: any pytree of tensors."""
+    """One tapped value of one step: any pytree of tensors.
 
-    def __init__(self, value: Any) -> None:
+    Args:
+        value: the output of a stage.
+        others: the taps of the same step so far. A tensor that is in several taps, or several times in one, gathers one sum,
+            as it does in plain autograd.
+    """
+
+    def __init__(self, value: Any, others: Iterable[Tap] = ()) -> None:
+        known = {id(leaf.value): leaf for tap in others for leaf in tap._leaves if isinstance(leaf, _TapLeaf)}
         leaves, self._structure = pytree.tree_flatten(value)
-        self._leaves: list[_TapLeaf | Any] = [_TapLeaf(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        self._leaves: list[_TapLeaf | Any] = [
+            known.setdefault(id(leaf), _TapLeaf(leaf)) if isinstance(leaf, Tensor) else leaf for leaf in leaves
+        ]
 
     def read(self, rows: Sequence[int], batch: int) -> Any:
-        """The labelled rows, detached; `add_gradients` collects what a backward has left on them."""
+        """The labelled rows, cut off from the trunk; a backward that reaches them adds its gradient to the tap's."""
         leaves = [leaf.read(rows, batch) if isinstance(leaf, _TapLeaf) else leaf for leaf in self._leaves]
         return pytree.tree_unflatten(leaves, self._structure)
-
-    def add_gradients(self, level: Any, rows: Sequence[int], batch: int) -> None:
-        """Add the gradients of a `level` that `read(rows, batch)` returned."""
-        for leaf, part in zip(self._leaves, pytree.tree_leaves(level), strict=True):
-            if isinstance(leaf, _TapLeaf):
-                leaf.add(part, rows, batch)
 
     def free(self) -> list[Tensor]:
         """Let go of the values, and return scalars from which a backward sends the gathered gradients into the trunk."""
@@ -37,57 +40,94 @@ class Tap:
 
 
 class _TapLeaf:
-    """A tapped tensor and its summed gradient (in a box of at most one)."""
+    """A tapped tensor and its summed gradient."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.value: Tensor | None = tensor
-        self.box: list[Tensor] = []
+        self.gathered = _Gathered(tensor.detach())
 
     def read(self, rows: Sequence[int], batch: int) -> Tensor:
         assert self.value is not None, "a tap was read after it was freed"
-        whole = list(rows) == list(range(batch))
-        part = (self.value if whole else take(self.value, rows)).detach()
+        part = take_rows(self.value.detach(), rows, batch)
         if not self.value.requires_grad:
             return part
-        part.requires_grad_()
-        if self.box and (whole or is_run(rows)):  # let autograd add in place
-            part.grad = self.box[0] if whole else self.box[0].narrow(0, rows[0], len(rows))
-        return part
-
-    def add(self, part: Tensor, rows: Sequence[int], batch: int) -> None:
-        gradient, part.grad = part.grad, None
-        if gradient is None:
-            return
-        if not self.box:
-            whole = list(rows) == list(range(batch))
-            self.box.append(gradient if whole else self._spread(gradient, rows))
-        elif gradient.untyped_storage()._cdata != self.box[0].untyped_storage()._cdata:
-            add_rows(self.box[0], rows, gradient)
-
-    def _spread(self, gradient: Tensor, rows: Sequence[int]) -> Tensor:
-        assert self.value is not None
-        total = torch.zeros_like(self.value, requires_grad=False)
-        add_rows(total, rows, gradient)
-        return total
+        whole = list(rows) == list(range(batch))
+        return _Gather.apply(part.requires_grad_(), self.gathered, None if whole else rows)
 
     def free(self) -> Tensor | None:
         """Made late, a root is among the first nodes of the trunk's backward: its gradient comes before the trunk's own."""
-        value, self.value = self.value, None
-        return _Inject.apply(value, self.box) if self.box else None
+        value, self.value, self.gathered.like = self.value, None, None
+        return None if value is None or self.gathered.total is None else _Inject.apply(value, self.gathered)
+
+
+class _Gathered:
+    """The gradient of one tapped tensor, summed over what has read it. Knows the tensor's values only, not its graph."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.like: Tensor | None = like
+        self.total: Tensor | None = None
+
+    def add(self, part: Tensor, rows: Sequence[int] | None) -> None:
+        """Add the gradient of some rows, or of all (None); in place: one sum and one part are the most there is."""
+        assert self.like is not None, "a gradient came in after the tap was freed"
+        if self.total is None and rows is None:
+            self.total = _copy(part)  # autograd may hand the same memory to others, e.g. to both terms of a sum
+            return
+        if self.total is None:
+            self.total = torch.zeros_like(self.like)
+        elif 0 in self.total.stride():
+            self.total = self.total.clone()
+        if rows is None:
+            self.total.add_(part)
+        else:
+            add_rows(self.total, rows, part)
+
+    def pop(self) -> Tensor:
+        """The sum, which is let go."""
+        total, self.total = self.total, None
+        assert total is not None
+        return total
+
+
+def _copy(gradient: Tensor) -> Tensor:
+    """A copy that stays expanded where `gradient` is: some backward kernels round otherwise on the same values written out."""
+    small = gradient
+    for dim, stride in enumerate(gradient.stride()):
+        if stride == 0 and gradient.shape[dim] > 1:
+            small = small.narrow(dim, 0, 1)
+    return small.clone().expand_as(gradient)
+
+
+class _Gather(torch.autograd.Function):
+    """The identity, whose backward ends here and adds to a sum.
+
+    Instead of a leaf's `.grad`: autograd may put the same memory into the `.grad` of two leaves, where adding in place to one
+    of them changes the other.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, gathered: _Gathered, rows: Sequence[int] | None) -> Tensor:
+        ctx.gathered, ctx.rows = gathered, rows
+        return part.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        ctx.gathered.add(gradients[0], ctx.rows)
+        return None, None, None
 
 
 class _Inject(torch.autograd.Function):
-    """A scalar whose backward pops a gradient out of a box and sends it to `tensor`.
+    """A scalar whose backward pops a gathered gradient and sends it to `tensor`.
 
     Popped, not captured: a gradient handed to `torch.autograd.backward` directly would be pinned by the caller until the whole
     backward is over.
     """
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, box: list[Tensor]) -> Tensor:
-        ctx.box = box
+    def forward(ctx: Any, tensor: Tensor, gathered: _Gathered) -> Tensor:
+        ctx.gathered = gathered
         return tensor.new_zeros((), dtype=torch.float32)
 
     @staticmethod
     def backward(ctx: Any, *unused: Tensor) -> tuple[Tensor, None]:
-        return ctx.box.pop(), None
+        return ctx.gathered.pop(), None
