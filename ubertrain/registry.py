@@ -144,7 +144,10 @@ class Registry(Generic[T]):
         try:
             found = _imported(path)
         except ImportError as error:
-            raise ConfigError(f"{what} cannot be imported: {error}") from error
+            raise ConfigError(
+                f"{what} cannot be imported: {error}; modules are looked for in the folder you work in, on "
+                "PYTHONPATH and among installed packages"
+            ) from error
         base: type = _imported(self._base) if self._base else object
         if not (isinstance(found, type) and issubclass(found, base)):
             raise ConfigError(f"{what} is {found!r}; expected a class that derives from {self._base or 'object'}")

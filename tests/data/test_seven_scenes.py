@@ -24,6 +24,12 @@ def test_some_frames_have_normals(data_root: Path) -> None:
     assert (found.images, found.labels) == (14, {"depth": 14, "normals": 7})
 
 
+def test_without_normals_none_are_offered(tmp_path: Path) -> None:
+    """A task cannot be promised a label that no frame has."""
+    picture(tmp_path / "data/frame-000001.color.jpg")
+    assert set(SevenScenes(str(tmp_path)).kinds) == {"depth"}
+
+
 def test_depth_is_metres(data_root: Path) -> None:
     """Millimetres become metres, what was not measured is 0, and labels have the image's size."""
     sample = reader(data_root).read(0)

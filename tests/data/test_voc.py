@@ -41,6 +41,11 @@ def test_a_missing_label_stays_missing(voc: Voc) -> None:
     assert (found.images, found.labels, found.faults) == (78, {"boxes": 75, "class_map": 4}, ())
 
 
+def test_a_label_without_a_folder_is_not_offered(tmp_path: Path) -> None:
+    """A task cannot be promised masks that nobody has unpacked."""
+    assert set(tiny(tmp_path, thing()).kinds) == {"boxes"}
+
+
 def test_difficult_objects_are_ignored(voc: Voc, data_root: Path) -> None:
     """There are as many boxes and as many ignored ones as the XML files say by plain text search."""
     texts = [path.read_text() for path in (data_root / "VOCdevkit/VOC2012/Annotations").glob("*.xml")]
@@ -121,8 +126,8 @@ def test_broken_xml_names_sample_and_file(tmp_path: Path, xml: str, message: str
 )
 def test_impossible_masks_name_sample_and_file(tmp_path: Path, size: tuple[int, int], number: int, message: str) -> None:
     """A class id that the set does not have, and a mask of another size, are explained."""
-    reader = tiny(tmp_path, thing())
     (tmp_path / "SegmentationClass").mkdir()
+    reader = tiny(tmp_path, thing())
     Image.fromarray(np.full(size, number, dtype=np.uint8)).save(tmp_path / "SegmentationClass/a.png")
     with pytest.raises(DataError, match=f"voc, sample 'a': .*{message}"):
         reader.read(0)

@@ -60,6 +60,18 @@ def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     assert events.Scalars("depth/AbsRel")[0].value == 0.25
 
 
+def test_tensorboard_forgets_what_is_trained_again(tmp_path: Path) -> None:
+    """Steps after the saved state appear once, as the resumed run took them."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for resumed_at, steps in ((0, (1, 2, 3, 4)), (2, (3, 4))):
+        log = TensorBoard(tmp_path, resumed_at)
+        for step in steps:
+            log.stepped(record(step))
+        log.close()
+    events = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("lr")] == [1, 2, 3, 4]
+
+
 def test_finite_reaches_everywhere() -> None:
     """Numbers that JSON has no word for become None at any depth."""
     assert finite({"a": [1.0, math.nan, (math.inf, "x")]}) == {"a": [1.0, None, [None, "x"]]}

@@ -47,7 +47,7 @@ class SevenScenes(FileReader):
         self._frames = folder(Path(root) / sequence, "the frames of 7-Scenes: frame-000000.color.png and so on")
         self._normals = self._frames.parent / "normals_derived"
         self._suffixes = {match[1]: match[3] for path in self._frames.iterdir() if (match := _FRAME.fullmatch(path.name))}
-        self.kinds = {"depth": Depth, "normals": Normals}
+        self.kinds = {"depth": Depth, "normals": Normals} if self._normals.is_dir() else {"depth": Depth}
         wanted = cut(frames, "frames")
         start, stop, step = wanted.indices(1 + max((int(frame.removeprefix("frame-")) for frame in self._suffixes), default=0))
         ids = [frame for frame in sorted(self._suffixes) if int(frame.removeprefix("frame-")) in range(start, stop, step)]

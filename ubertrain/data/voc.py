@@ -1,12 +1,13 @@
 """PASCAL VOC: objects with boxes, and a class for every pixel of some images (Everingham et al., IJCV 2010)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
 from torch import Tensor
 
+from ubertrain.annotation.annotation import Annotation
 from ubertrain.annotation.boxes import Boxes
 from ubertrain.annotation.class_map import ClassMap
 from ubertrain.data.blame import blame
@@ -32,6 +33,10 @@ IN_COCO = {
     "tvmonitor": "tv",
 }
 """VOC's name -> COCO's, where they differ."""
+
+_KINDS: Mapping[str, type[Annotation]] = {"boxes": Boxes, "class_map": ClassMap}
+_PLACES = {"boxes": ("Annotations", ".xml"), "class_map": ("SegmentationClass", ".png")}
+"""Label -> folder and suffix of its files."""
 
 
 class Voc(FileReader):
@@ -66,7 +71,7 @@ class Voc(FileReader):
         self._root = folder(root, "the folders of one year of VOC: JPEGImages, Annotations, ImageSets")
         self._known = tuple(IN_COCO.get(name, name) for name in CLASSES) if names == "coco" else CLASSES
         wanted = pick(self._known if classes is None else classes, self._known, "voc, classes")
-        self.kinds = {"boxes": Boxes, "class_map": ClassMap}
+        self.kinds = {label: kind for label, kind in _KINDS.items() if (self._root / _PLACES[label][0]).is_dir()}
         self.classes = {"boxes": wanted, "class_map": ("background", *self._known)}
         self.choose(_listed(self._root / "ImageSets", split), labels=labels, take=take, drop=drop, where=self._root)
 
@@ -74,8 +79,8 @@ class Voc(FileReader):
         return self._root / "JPEGImages" / f"{sample}.jpg"
 
     def label_file(self, label: str, sample: str) -> Path | None:
-        place = ("Annotations", ".xml") if label == "boxes" else ("SegmentationClass", ".png")
-        file = self._root / place[0] / f"{sample}{place[1]}"
+        place, suffix = _PLACES[label]
+        file = self._root / place / f"{sample}{suffix}"
         return file if file.exists() else None
 
     def load(self, label: str, sample: str, file: Path, size: tuple[int, int]) -> Any:

@@ -23,6 +23,8 @@ from ubertrain.training.config import Config
 
 Row = tuple[Tile, Tile, Tile]
 
+_SEARCH = 10
+
 
 def draw_pictures(
     graph: Graph, tasks: Mapping[str, Task], config: Config, readers: Mapping[str, Reader], folder: Path
@@ -77,12 +79,15 @@ def _row(title: str, sample: Sample, task: Task, prediction: Any) -> Row:
 
 
 def spread(reader: Reader, count: int) -> list[Sample]:
-    """Up to `count` samples for each label of the set, spread evenly over it, each sample once; unreadable ones are passed."""
+    """Up to `count` samples for each label of the set, spread evenly over it, each sample once; unreadable ones are passed.
+
+    For a label that hardly any sample carries, the search ends after `_SEARCH` samples for each one that is wanted.
+    """
     chosen: dict[int, Sample] = {}
     have = dict.fromkeys(reader.kinds, 0)
     stride = max(1, len(reader) // max(count, 1))
     order = [index for start in range(stride) for index in range(start, len(reader), stride)]
-    for index in order:
+    for index in order[: _SEARCH * count * len(have)]:
         if all(number >= count for number in have.values()):
             break
         try:

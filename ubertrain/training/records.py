@@ -89,16 +89,16 @@ class JsonLines(Listener):
 
 
 class TensorBoard(Listener):
-    """Writes the same numbers as TensorBoard events."""
+    """Writes the same numbers as TensorBoard events; on resuming, later steps are hidden, as `JsonLines` drops them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, resumed_at: int = 0) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ConfigError(
                 "tensorboard: true needs the package tensorboard; install it with: pip install 'ubertrain[tb]'"
             ) from error
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=resumed_at + 1 if resumed_at else None)
 
     def stepped(self, record: StepRecord) -> None:
         values = {f"loss/{task}": value for task, value in record.losses.items()}

@@ -95,8 +95,9 @@ def _begin(model: Model, folder: RunFolder, resume: bool) -> tuple[State | None,
 
 
 def _own_listeners(config: Config, folder: RunFolder, state: State | None) -> list[Listener]:
-    lines = JsonLines(folder.metrics_file, resumed_at=state.step if state else 0)
-    return [lines, TensorBoard(folder.path / "tensorboard")] if config.tensorboard else [lines]
+    step = state.step if state else 0
+    lines = JsonLines(folder.metrics_file, step)
+    return [lines, TensorBoard(folder.path / "tensorboard", step)] if config.tensorboard else [lines]
 
 
 def _start(trainer: Trainer, state: State | None, remarks: Sequence[str], folder: RunFolder) -> Scores:
