@@ -43,7 +43,8 @@ class ProgressView(Listener):
         self._bar.update(self._task, completed=step)
 
     def stepped(self, record: StepRecord) -> None:
-        self._line = Text(f"step {record.step}: {summary(record)}")
+        # The console leaves long lines to the terminal, which the moving part of the screen cannot.
+        self._line = Text(f"step {record.step}: {summary(record)}", no_wrap=False, overflow="fold")
         if self.console.is_terminal:
             self._live.update(self._view())
         else:

@@ -30,12 +30,13 @@ def print_report(report: Report) -> None:
 
 
 def print_results(results: Mapping[str, TaskResult], *, before: bool) -> None:
-    """One line per task: its primary score and the best constant answer's."""
-    columns = ["task", "score", "better is", *(["before"] if before else []), "after" if before else "now", "best constant"]
+    """One line per task: its primary score, the best constant answer's, and whether the former is the better one."""
+    columns = ["task", "score", "better is", *(["before"] if before else []), "after" if before else "now", "best constant", "beaten"]
     rows = []
     for task, result in results.items():
         values = [*([result.before] if before else []), result.after, result.constant]
-        rows.append([task, result.metric, "higher" if result.higher_is_better else "lower", *values])
+        beaten = {True: "yes", False: "no", None: "-"}[result.beats_constant]
+        rows.append([task, result.metric, "higher" if result.higher_is_better else "lower", *values, beaten])
     print_table("scores on the validation sets", columns, rows)
 
 

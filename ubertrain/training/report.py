@@ -30,17 +30,11 @@ class TaskResult:
     constant: float
 
     @property
-    def improved(self) -> bool:
-        """Whether training was of use."""
-        return self._better(self.after, self.before)
-
-    @property
-    def beats_constant(self) -> bool:
-        """Whether looking at the image was of use."""
-        return self._better(self.after, self.constant)
-
-    def _better(self, one: float, other: float) -> bool:
-        return one > other if self.higher_is_better else one < other
+    def beats_constant(self) -> bool | None:
+        """Whether looking at the image was of use; None if one of the two scores is not known."""
+        if math.isnan(self.after) or math.isnan(self.constant):
+            return None
+        return self.after > self.constant if self.higher_is_better else self.after < self.constant
 
 
 @dataclass(frozen=True)
