@@ -122,6 +122,20 @@ def test_splitting_the_rows_of_a_coupling_head_is_refused(extra: nn.Module, reas
     assert all(gradient is None for gradient in grads(graph).values())
 
 
+def test_splitting_the_rows_of_a_coupling_loss_is_refused() -> None:
+    """A loss module that declares couples_images is as good a reason as a head."""
+    criterion = LossModule()
+    criterion.couples_images = True
+    graph = Graph(trunk(), {"a": Branch(Head([8]), ["s2"], criterion)})
+    with pytest.raises(ScheduleError, match="LossModule declares couples_images"):
+        Engine(graph, Schedule.parse(f"{SPANS} | a rows=2")).forward_backward(images(), {"a": labels()})
+
+
+class LossModule(nn.Module):
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return squared(prediction, target)
+
+
 def test_batch_norm_in_eval_mode_does_not_couple() -> None:
     """A head whose batch norm is in eval mode may be split."""
     graph = graph_of("a", head=lambda: Head([8], extra=nn.BatchNorm1d(3).eval()))

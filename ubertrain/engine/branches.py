@@ -41,7 +41,7 @@ def run_branch(
         TaskError: a loss that is not one value per image.
     """
     branch, head = graph.branches[run.task], graph.heads[run.task]
-    size = _part_size(run, share, head)
+    size = _part_size(run, share, head, branch.criterion)
     terms = []
     for start in range(0, len(share.rows), size):
         rows = share.rows[start : start + size]
@@ -54,19 +54,19 @@ def run_branch(
     return terms[0] if len(terms) == 1 else torch.stack(terms).sum()
 
 
-def _part_size(run: BranchRun, share: Labelled, head: nn.Module) -> int:
+def _part_size(run: BranchRun, share: Labelled, head: nn.Module, criterion: Any) -> int:
     if run.rows is None or run.rows >= len(share.rows):
         return len(share.rows)
-    if reason := coupling(head):
+    if reason := coupling(head) or (coupling(criterion) if isinstance(criterion, nn.Module) else None):
         raise ScheduleError(
             f"branch {run.task!r} cannot run its {len(share.rows)} rows in parts of {run.rows}: {reason}, so the parts would "
-            f"not give the gradient of the whole; remove rows={run.rows} from the schedule, or use group norm in the head"
+            f"not give the gradient of the whole; drop rows={run.rows}, or use a norm that keeps images apart (group norm)"
         )
     return run.rows
 
 
 def coupling(head: nn.Module) -> str | None:
-    """Why the head's outputs for one image depend on the others of its batch; None if nothing says that they do.
+    """Why a head's (or a loss's) outputs for one image depend on the others of its batch; None if nothing says that they do.
 
     Batch norm in training mode does. A module of your own says so with an attribute `couples_images = True`.
     """
