@@ -31,7 +31,8 @@ def print_report(report: Report) -> None:
 
 def print_results(results: Mapping[str, TaskResult], *, before: bool) -> None:
     """One line per task: its primary score, the best constant answer's, and whether the former is the better one."""
-    columns = ["task", "score", "better is", *(["before"] if before else []), "after" if before else "now", "best constant", "beaten"]
+    numbers = ["before", "after"] if before else ["now"]
+    columns = ["task", "score", "better is", *numbers, "best constant", "beaten"]
     rows = []
     for task, result in results.items():
         values = [*([result.before] if before else []), result.after, result.constant]
