@@ -27,6 +27,8 @@ from ubertrain.registry import register_task
 from ubertrain.task import Task
 
 _BINS = 7
+_SHOWN = 0.3
+"""Pictures show detections from this probability on."""
 _REGION_SCALE = 0.1, 0.1, 0.2, 0.2
 """What the second stage's box offsets are divided by before they are learned (Fast R-CNN's target deviations)."""
 
@@ -49,6 +51,13 @@ class Settings:
     nms: float
     min_score: float
     detections: int
+
+
+class Views(NamedTuple):
+    """The images as a head sees them: the trunk's `levels`, and the `pyramid` made of them; (rows, channels, h, w) each."""
+
+    levels: Sequence[Tensor]
+    pyramid: Sequence[Tensor]
 
 
 class Proposals(NamedTuple):
@@ -150,20 +159,32 @@ class ProposalNetwork(nn.Module):
 
 
 class RegionHead(nn.Module):
-    """The second stage: which class is in this box (0 is background), and where exactly is it?"""
+    """The second stage: which class is in this box (0 is background), and where exactly is it?
 
-    def __init__(self, settings: Settings):
+    It sees a box twice: as a grid of the pyramid's features, and as the mean of each tap over the box. The means hand on what
+    a pretrained trunk knows about classes without anything untrained in between, which pays where images are few.
+    """
+
+    def __init__(self, levels: Sequence[Level], settings: Settings):
         super().__init__()
-        self.settings = settings
+        self.settings, self.strides = settings, [level.stride for level in levels]
         self.boxes = 1 if settings.agnostic else settings.classes
-        inputs, width = settings.channels * _BINS**2, settings.width
-        self.hidden = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        width = settings.width
+        self.grid = nn.Linear(settings.channels * _BINS**2, width)
+        self.means = nn.Linear(sum(level.channels for level in levels), width, bias=False)
+        self.hidden = nn.Sequential(nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.scores = _quiet(nn.Linear(width, settings.classes + 1), 0.01)
         self.deltas = _quiet(nn.Linear(width, self.boxes * 4), 0.001)
 
-    def forward(self, level: Tensor, boxes: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    def forward(self, seen: Views, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """For `boxes` (rows, N, 4): class logits (rows, N, classes + 1) and offsets (rows, N, classes or 1, 4)."""
-        hidden = self.hidden(roi_align(level, boxes, stride, _BINS).flatten(2))
+        grid = roi_align(seen.pyramid[0], boxes, self.strides[0], _BINS).flatten(2)
+        means = [
+            roi_align(level, boxes, stride, bins=1, samples=6).flatten(2)
+            for level, stride in zip(seen.levels, self.strides, strict=True)
+        ]
+        means = [F.layer_norm(mean, mean.shape[-1:]) for mean in means]
+        hidden = self.hidden(self.grid(grid) + self.means(torch.cat(means, dim=-1)))
         deltas = full_precision(self.deltas(hidden)).unflatten(-1, (self.boxes, 4))
         return full_precision(self.scores(hidden)), deltas * deltas.new_tensor(_REGION_SCALE)
 
@@ -177,13 +198,13 @@ class RegionHead(nn.Module):
         index, used = sample(labels, chance, count, count // 4)
         return _take(boxes, index), used, Assignment(*(_take(part, index) for part in labels))
 
-    def losses(self, level: Tensor, stride: int, boxes: Tensor, real: Tensor, truth: Truth, chance: Tensor) -> Tensor:
+    def losses(self, seen: Views, boxes: Tensor, real: Tensor, truth: Truth, chance: Tensor) -> Tensor:
         """(rows,): cross-entropy over sampled boxes, and smooth L1 where they are positive.
 
         `chance` (rows, P + M) are random numbers to sample proposals and objects by.
         """
         boxes, used, labels = self.choose(boxes, real, truth, chance)
-        logits, deltas = self(level, boxes, stride)
+        logits, deltas = self(seen, boxes)
         positive = labels.positive & used
         classes = torch.where(positive, _take(truth.classes, labels.truth) + 1, 0)
         mistaken = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), reduction="none").view_as(used)
@@ -194,9 +215,9 @@ class RegionHead(nn.Module):
         shifted = F.smooth_l1_loss(said, wanted, reduction="none").sum(dim=-1)
         return _weighted(mistaken, used) + _weighted(shifted, positive)
 
-    def detect(self, level: Tensor, stride: int, boxes: Tensor, real: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
+    def detect(self, seen: Views, boxes: Tensor, real: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
         """The final boxes of every image after suppression within each class, best first, padded with class -1."""
-        logits, deltas = self(level, boxes, stride)
+        logits, deltas = self(seen, boxes)
         scores = logits.softmax(dim=-1)[..., 1:] * real[..., None]
         found = clip(decode(deltas, boxes[:, :, None]), size).expand(*scores.shape, 4).flatten(1, 2)
         limit = min(4 * self.settings.detections, found.shape[1])
@@ -220,7 +241,7 @@ class FasterRCNN(nn.Module):
         self.strides = [level.stride for level in levels]
         self.pyramid = Pyramid(levels, settings.channels, settings.depth)
         self.proposals = ProposalNetwork(self.strides[: settings.depth], settings)
-        self.regions = RegionHead(settings)
+        self.regions = RegionHead(levels, settings)
 
     def forward(self, levels: list[Tensor], target: Mapping[str, Tensor] | None = None) -> Any:
         """Losses (rows,) for a collated `target`; without one, {"boxes", "scores", "classes"}.
@@ -228,17 +249,17 @@ class FasterRCNN(nn.Module):
         The image is taken to be as large as the finest level times its stride.
         """
         size = (levels[0].shape[-2] * self.strides[0], levels[0].shape[-1] * self.strides[0])
-        pyramid = self.pyramid(levels)
-        said = self.proposals(pyramid)
+        seen = Views(levels, self.pyramid(levels))
+        said = self.proposals(seen.pyramid)
         boxes, real = self.proposals.select(said, size)
         if target is None:
-            return self.regions.detect(pyramid[0], self.strides[0], boxes, real, size)
+            return self.regions.detect(seen, boxes, real, size)
         truth = Truth(target["boxes"], target["classes"], target["ignore"])
         # One draw, image by image, so that running the images in several parts samples the same candidates (on CPU).
         counts = [said.logits.shape[1], boxes.shape[1] + truth.boxes.shape[1]]
         chance = torch.rand(len(boxes), sum(counts), device=boxes.device).split(counts, dim=1)
         first = self.proposals.losses(said, truth, chance[0])
-        return first + self.regions.losses(pyramid[0], self.strides[0], boxes, real, truth, chance[1])
+        return first + self.regions.losses(seen, boxes, real, truth, chance[1])
 
 
 @register_task("boxes")
@@ -298,5 +319,6 @@ class Boxes(Task):
         return BoxAP(len(self.names))
 
     def draw(self, image: np.ndarray, prediction: Any) -> np.ndarray:
-        """The boxes with class names and scores."""
-        return BoxesKind.draw(image, prediction, names=self.names)
+        """The more certain boxes with class names and scores."""
+        classes = prediction["classes"].masked_fill(prediction["scores"] < _SHOWN, -1)
+        return BoxesKind.draw(image, {**prediction, "classes": classes}, names=self.names)

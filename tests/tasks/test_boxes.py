@@ -23,7 +23,7 @@ from ubertrain.ops.assign import Truth, assign
 from ubertrain.ops.boxes import area, encode, iou
 from ubertrain.planning.keep_all import keep_all
 from ubertrain.planning.schedule import Schedule
-from ubertrain.tasks.boxes import Boxes, FasterRCNN, Proposals
+from ubertrain.tasks.boxes import Boxes, FasterRCNN, Proposals, Views
 from ubertrain.testing import check_task
 
 LEVELS = [Level(8, 8), Level(12, 16), Level(16, 32)]
@@ -133,7 +133,7 @@ def test_proposal_loss_is_the_papers_formula() -> None:
 def perfect(head: FasterRCNN, target: Mapping[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the second stage the right answer for every box that overlaps an object by half or more."""
 
-    def answer(level: Tensor, boxes: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    def answer(seen: Views, boxes: Tensor) -> tuple[Tensor, Tensor]:
         labels = assign(boxes, truth(target), positive=0.5, negative=0.5)
         nearest = labels.truth
         classes = torch.where(labels.positive, target["classes"].gather(1, nearest) + 1, 0)
@@ -151,9 +151,10 @@ def test_perfect_regions_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = torch.rand(3, 20 + TARGET["boxes"].shape[1])
     boxes, used, labels = head.regions.choose(proposals, real, truth(TARGET), chance)
     assert (labels.positive & used).sum(dim=1).tolist() == [2, 0, 1]
-    untrained = head.regions.losses(levels()[0][:, :1].expand(-1, 64, -1, -1), 8, proposals, real, truth(TARGET), chance)
+    seen = Views(values := levels(), head.pyramid(values))
+    untrained = head.regions.losses(seen, proposals, real, truth(TARGET), chance)
     perfect(head, TARGET, monkeypatch)
-    losses = head.regions.losses(levels()[0], 8, proposals, real, truth(TARGET), chance)
+    losses = head.regions.losses(seen, proposals, real, truth(TARGET), chance)
     assert losses.max() < 1e-6 < 0.1 < untrained.min()
 
 
@@ -166,7 +167,7 @@ def test_perfect_regions_score_one(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.arange(0.0, 90, 8), torch.arange(0.0, 60, 8), torch.tensor([24.0, 40]), torch.tensor([32.0, 56])
     )
     proposals = torch.cat([corners[:, :2], corners[:, :2] + corners[:, 2:]], dim=1).expand(3, -1, 4)
-    found = head.regions.detect(levels()[0], 8, proposals, torch.ones(proposals.shape[:2], dtype=torch.bool), SIZE)
+    found = head.regions.detect(Views([], []), proposals, torch.ones(proposals.shape[:2], dtype=torch.bool), SIZE)
     assert {name: tuple(values.shape) for name, values in found.items()} == {
         "boxes": (3, 20, 4),
         "scores": (3, 20),
@@ -348,13 +349,15 @@ def test_a_batch_can_be_learned_by_heart() -> None:
 
 
 def test_drawing_names_classes() -> None:
-    """A detection changes the picture at its frame, padding does not."""
+    """A detection changes the picture at its frame; padding and detections that are hardly likely do not."""
     image = np.zeros((*SIZE, 3), dtype=np.uint8)
     task = Boxes(classes=["cup", "pot"])
     answer = {"boxes": torch.tensor([[10.0, 10.0, 50.0, 40.0], [0.0, 0.0, 0.0, 0.0]]), "scores": torch.tensor([0.9, 0.0])}
     drawn = task.draw(image, answer | {"classes": torch.tensor([1, -1])})
     assert drawn[10, 30].any() and not drawn[0, 0].any()
     assert not np.array_equal(drawn, task.draw(image, answer | {"classes": torch.tensor([0, -1])}))
+    unlikely = {"scores": torch.tensor([0.2, 0.0]), "classes": torch.tensor([1, -1])}
+    assert not task.draw(image, answer | unlikely).any()
 
 
 def rectangles(generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
