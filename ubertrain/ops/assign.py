@@ -55,12 +55,25 @@ def assign(candidates: Tensor, truth: Truth, *, positive: float, negative: float
         negative: and negative below this IoU with every object, unless half of it or more lies within one ignored box.
         best: also positive are the candidates that overlap some object more than all others do (ties: all of them).
     """
-    overlap = iou(candidates, truth.boxes).masked_fill(~truth.objects[:, None, :], -1.0)
-    highest, index = overlap.max(dim=2)
+    # Image by image, since every candidate with every object of all images at once would be a branch's largest memory.
+    rows = [
+        _assign(candidates[row % len(candidates)], Truth(*(part[row] for part in truth)), positive, negative, best)
+        for row in range(len(truth.boxes))
+    ]
+    if not rows:
+        none = truth.objects.new_empty(0, candidates.shape[1])
+        return Assignment(none, none, none.long())
+    return Assignment(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
+
+
+def _assign(candidates: Tensor, truth: Truth, positive: float, negative: float, best: bool) -> Assignment:
+    """As `assign`, for one image: every tensor without its first dimension."""
+    overlap = iou(candidates, truth.boxes).masked_fill_(~truth.objects, -1.0)
+    highest, index = overlap.max(dim=1)
     is_positive = highest >= positive
     if best:
-        is_positive = is_positive | ((overlap == overlap.amax(dim=1, keepdim=True)) & (overlap > 0)).any(dim=2)
-    covered = (coverage(candidates, truth.boxes).masked_fill(~truth.ignored[:, None, :], 0.0) >= 0.5).any(dim=2)
+        is_positive = is_positive | ((overlap == overlap.amax(dim=0)) & (overlap > 0)).any(dim=1)
+    covered = (coverage(candidates, truth.boxes).masked_fill_(~truth.ignored, 0.0) >= 0.5).any(dim=1)
     return Assignment(is_positive, (highest < negative) & ~is_positive & ~covered, index)
 
 
