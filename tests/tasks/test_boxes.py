@@ -138,14 +138,20 @@ def perfect(head: FasterRCNN, target: Mapping[str, Tensor], monkeypatch: pytest.
         nearest = labels.truth
         classes = torch.where(labels.positive, target["classes"].gather(1, nearest) + 1, 0)
         wanted = encode(target["boxes"].gather(1, nearest[..., None].expand(-1, -1, 4)), boxes)
-        return F.one_hot(classes, head.regions.settings.classes + 1) * 30.0, wanted[:, :, None]
+        hot = F.one_hot(classes, head.regions.settings.classes + 1)
+        own = wanted[:, :, None] * hot[..., 1:, None] + 9.0 * (1 - hot[..., 1:, None])
+        return hot * 30.0, wanted[:, :, None] if head.regions.settings.agnostic else own
 
     monkeypatch.setattr(head.regions, "forward", answer)
 
 
-def test_perfect_regions_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second stage that knows class and offset has a loss of 0; it sees at least the objects themselves as positive."""
-    head = head_of(Boxes(classes=3))
+@pytest.mark.parametrize("agnostic", [True, False])
+def test_perfect_regions_cost_nothing(agnostic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second stage that knows class and offset has a loss of 0; it sees at least the objects themselves as positive.
+
+    Where each class has an offset of its own, those of the other classes do not matter.
+    """
+    head = head_of(Boxes(classes=3, agnostic=agnostic))
     proposals, real = torch.rand(3, 20, 4) * 10, torch.ones(3, 20, dtype=torch.bool)
     proposals[..., 2:] += proposals[..., :2]
     chance = torch.rand(3, 20 + TARGET["boxes"].shape[1])
@@ -210,6 +216,17 @@ def test_proposals_are_distinct_boxes_within_the_image() -> None:
         assert (area(kept) >= 1).all() and (kept >= 0).all() and (kept <= torch.tensor([96, 64, 96, 64])).all()
         assert iou(kept, kept).fill_diagonal_(0).max() <= 0.7 + 1e-6
         assert 0 < len(kept) < 200 and not boxes[row][~real[row]].any()
+
+
+def test_padding_and_specks_are_neither_proposed_nor_detected() -> None:
+    """Boxes that shrank below a square pixel are no proposals, and what is no proposal is never detected."""
+    task = Boxes(classes=3, min_score=0.0)
+    head, where = first_stage(task, TARGET)
+    speck = torch.tensor([0.0, 0.0, -9.0, -9.0]).expand(3, len(where), 4)
+    boxes, real = head.proposals.select(Proposals(torch.randn(3, len(where)), speck, where), SIZE)
+    assert not real.any() and not boxes.any()
+    found = head.eval().regions.detect(Views(values := levels(), head.pyramid(values)), boxes, real, SIZE)
+    assert (found["classes"] == -1).all()
 
 
 def test_an_empty_image_is_a_negative() -> None:
