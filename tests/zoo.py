@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -253,6 +255,24 @@ class StochasticDepth(nn.Module):
 @entry
 def stochastic_depth() -> Case:
     return two_tasks({"stem": conv(3, 6), **{f"res.{i}": StochasticDepth(6) for i in range(3)}}, [6] * 4)
+
+
+class HostRandom(nn.Module):
+    """Draws from Python's and numpy's global random numbers, as some implementations of stochastic depth do."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block = conv(channels, channels, nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x).tanh() * random.random() * np.random.rand()
+
+
+@entry
+def random_numbers_of_python_and_numpy() -> Case:
+    random.seed(0)
+    np.random.seed(0)
+    return two_tasks({"stem": conv(3, 6), **{f"r.{i}": HostRandom(6) for i in range(3)}}, [6] * 4)
 
 
 class Patches(nn.Module):

@@ -1,8 +1,10 @@
 """One step of the engine against plain autograd on the same graph: the same bits, over the zoo and all shapes of schedule."""
 
 import copy
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -25,10 +27,17 @@ def build(name: str) -> Case:
 PAIRS = [(name, str(schedule)) for name in ZOO for schedule in schedules(build(name).graph)]
 
 
+def seed(number: int) -> None:
+    """Seed torch, numpy and Python."""
+    torch.manual_seed(number)
+    np.random.seed(number)
+    random.seed(number)
+
+
 def plain_step(case: Case) -> tuple[Graph, dict[str, Tensor], Tensor]:
     """The graph, losses and random state after one step of plain autograd."""
     graph = copy.deepcopy(case.graph)
-    torch.manual_seed(1)
+    seed(1)
     with case.forward_context():
         losses = graph.losses(case.images, case.targets)
         total = sum(losses.values())
@@ -40,7 +49,7 @@ def plain_step(case: Case) -> tuple[Graph, dict[str, Tensor], Tensor]:
 def engine_step(case: Case, schedule: str) -> tuple[Graph, dict[str, Tensor], Tensor]:
     """The same after one step of the engine."""
     graph = copy.deepcopy(case.graph)
-    torch.manual_seed(1)
+    seed(1)
     with case.forward_context():
         losses = Engine(graph, Schedule.parse(schedule)).forward_backward(case.images, case.targets)
     return graph, losses, torch.get_rng_state()

@@ -1,7 +1,7 @@
 """Nested recompute: a schedule's spans as nested calls of `torch.utils.checkpoint`, run by a short recursion.
 
-torch restores random numbers and autocast, and stops a recompute as soon as the last saved tensor is back; `MovedBuffers`
-restores buffers; tapped values are handed out in the first run only.
+torch restores its random numbers and autocast, and stops a recompute as soon as the last saved tensor is back; `replayed`
+restores Python's and numpy's random numbers, `MovedBuffers` buffers; tapped values are handed out in the first run only.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ from torch.utils.checkpoint import CheckpointError as RecomputeError
 from torch.utils.checkpoint import checkpoint as recomputed_call
 
 from ubertrain.engine.buffers import MovedBuffers
+from ubertrain.engine.host_random import HostState, capture, replayed
 from ubertrain.engine.inplace import begins_in_place, versions
 from ubertrain.errors import ScheduleError
 from ubertrain.planning.schedule import Item, Schedule, Span
@@ -57,14 +58,16 @@ class SpanRunner:
 
     def _run_span(self, span: Span, value: Any, first: bool) -> Any:
         leaves, structure = pytree.tree_flatten(value)  # flat: torch frees and restores tensors among the arguments only
-        runs = 0
+        numbers: list[HostState] = []
 
         def inside(*inputs: Any) -> Any:
-            nonlocal runs
-            runs += 1
-            if runs > 1:
-                self.recomputing = span
-            return self.run(span.items, pytree.tree_unflatten(inputs, structure), first=first and runs == 1, in_span=True)
+            inner = pytree.tree_unflatten(inputs, structure)
+            if not numbers:
+                numbers.append(capture())
+                return self.run(span.items, inner, first=first, in_span=True)
+            self.recomputing = span
+            with replayed(numbers[0]):
+                return self.run(span.items, inner, first=False, in_span=True)
 
         buffers = MovedBuffers(self._stage(name) for name in Schedule(span.items).stages)
         before = versions(value)
@@ -81,6 +84,6 @@ def explain(error: RecomputeError, span: Span | None) -> ScheduleError:
     """torch's complaint about a recompute that did not repeat the first run, in the user's terms."""
     return ScheduleError(
         f"span {span} did not do the same again when it was recomputed: one of its stages depends on something that is neither "
-        "its input, its parameters, its buffers nor torch's random numbers (Python's or numpy's random numbers, a counter, a "
-        f"cache). Keep that stage outside parentheses in the schedule, or make it repeatable. torch says: {error}"
+        "its input, its parameters, its buffers nor global random numbers (a generator of its own, a counter, a cache). "
+        f"Keep that stage outside parentheses in the schedule, or make it repeatable. torch says: {error}"
     )
