@@ -5,11 +5,7 @@ the user sees its one line and not the traceback of another process.
 """
 
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -28,6 +24,7 @@ from ubertrain.data.reader import Reader
 from ubertrain.data.row_order import row_order
 from ubertrain.data.sample import Sample
 from ubertrain.data.wanted import wanted_labels
+from ubertrain.data.workers import closed_at_exit, end_workers, start_worker
 from ubertrain.errors import ConfigError, DataError, UbertrainError
 from ubertrain.task import Task
 
@@ -195,40 +192,28 @@ class _Batches(Dataset[Batch | _Fault]):
 
 def _run(batches: _Batches, draws: Iterable[Sequence[Draw]], workers: int) -> Iterator[Batch]:
     """The batches of `draws`, in order."""
+    return closed_at_exit(_generate(batches, draws, workers))
+
+
+def _generate(batches: _Batches, draws: Iterable[Sequence[Draw]], workers: int) -> Generator[Batch, None, None]:
     loader = DataLoader(
         batches,
         batch_size=None,  # what the sampler yields is a batch already
         sampler=draws,
         num_workers=workers,
         collate_fn=_as_it_is,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # else the loader takes a number from torch's own, and a resumed run differs
     )
-    for made in loader:
-        if isinstance(made, _Fault):
-            raise made.kind(made.message)
-        yield made
+    iterator = iter(loader)
+    try:
+        for made in iterator:
+            if isinstance(made, _Fault):
+                raise made.kind(made.message)
+            yield made
+    finally:
+        end_workers(iterator)
 
 
 def _as_it_is(made: Any) -> Any:
     return made
-
-
-def _start_worker(worker: int) -> None:
-    """Leave interrupts to the parent, which may want to finish its step: terminals and schedulers send them to all.
-
-    The parent itself ends workers by SIGTERM, and that must work, or it would wait for them for ever. torch sets one thread for
-    each worker.
-    """
-    parent = multiprocessing.parent_process()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if parent is not None and hasattr(signal, "sigwaitinfo"):  # macOS has no way to know the sender
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_by, args=(parent.pid,), daemon=True).start()
-
-
-def _end_by(parent: int) -> None:
-    """Wait for a SIGTERM of process `parent`, and end."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(0)

@@ -1,0 +1,58 @@
+"""How worker processes begin and end: quietly, and by their parent alone."""
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_RUNNING: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+
+
+def closed_at_exit(batches: Generator[T, None, None]) -> Generator[T, None, None]:
+    """`batches`, to be closed before Python ends.
+
+    Closing ends its workers in order. Left to multiprocessing, a worker that has not started yet would die by a signal, which
+    torch reports on the terminal.
+    """
+    _RUNNING.add(batches)
+    return batches
+
+
+@atexit.register
+def _close_all() -> None:
+    for running in list(_RUNNING):
+        with contextlib.suppress(ValueError):  # it is at work in another thread
+            running.close()
+
+
+def end_workers(iterator: Any) -> None:
+    """End the workers of a torch loader's iterator now; after an error they would live as long as its traceback."""
+    if shut_down := getattr(iterator, "_shutdown_workers", None):  # an iterator without workers has none
+        shut_down()
+
+
+def start_worker(worker: int) -> None:
+    """Leave interrupts to the parent, which may want to finish its step: terminals and schedulers send them to all.
+
+    The parent itself ends workers by SIGTERM, and that must work, or it would wait for them for ever. torch sets one thread for
+    each worker.
+    """
+    parent = multiprocessing.parent_process()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if parent is not None and hasattr(signal, "sigwaitinfo"):  # macOS has no way to know the sender
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_by, args=(parent.pid,), daemon=True).start()
+
+
+def _end_by(parent: int) -> None:
+    """Wait for a SIGTERM of process `parent`, and end."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
