@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from ubertrain.engine.branch import Branch
 from ubertrain.engine.inplace import TapVersions
 from ubertrain.engine.labels import Labels
+from ubertrain.engine.module_tree import add_named, nested
 from ubertrain.engine.rows import take_rows
 from ubertrain.engine.streams import BranchStreams
 from ubertrain.errors import TaskError
@@ -59,11 +60,11 @@ class Graph(nn.Module):
         self.stage_names = tuple(trunk)
         self.branches = dict(branches)
         self.normalise = normalise
-        self.trunk = _nested(trunk)
+        self.trunk = nested(trunk)
         self.heads = nn.ModuleDict()
         self.criteria = nn.ModuleDict()
         for task, branch in branches.items():
-            _add(self.heads, task, branch.head, f"task name {task!r}")
+            add_named(self.heads, task, branch.head, f"task name {task!r}")
             if isinstance(branch.criterion, nn.Module):
                 self.criteria[task] = branch.criterion
         self.taps = {task: tuple(self._resolve(tap, task) for tap in branch.taps) for task, branch in branches.items()}
@@ -207,36 +208,6 @@ def _alias(value: Any) -> Any:
     order of summation.
     """
     return pytree.tree_map_only(Tensor, lambda leaf: leaf.view_as(leaf), value)
-
-
-def _nested(modules: Mapping[str, nn.Module]) -> nn.ModuleDict:
-    """A tree of `nn.ModuleDict` in which "res2.0" is found at its dotted path, as in an `nn.Sequential`."""
-    root = nn.ModuleDict()
-    for name, module in modules.items():
-        *path, leaf = name.split(".")
-        parent = root
-        for part in path:
-            if part not in parent:
-                _add(parent, part, nn.ModuleDict(), f"trunk stage name {name!r}")
-            parent = _container(parent[part], name)
-        if leaf in parent:
-            raise TaskError(f"trunk stage {name!r} is also the beginning of another stage's name; give them different names")
-        _add(parent, leaf, module, f"trunk stage name {name!r}")
-    return root
-
-
-def _add(modules: nn.ModuleDict, name: str, module: nn.Module, what: str) -> None:
-    """Put a module under a name; torch refuses an empty name, a dot, and the names of its own methods."""
-    try:
-        modules.add_module(name, module)
-    except KeyError as error:
-        raise TaskError(f"{what} cannot be used, choose another: {error.args[0]}") from error
-
-
-def _container(module: nn.Module, name: str) -> nn.ModuleDict:
-    if type(module) is not nn.ModuleDict:
-        raise TaskError(f"trunk stage {name!r} begins with the name of another stage; give them different names")
-    return module
 
 
 def _near(name: str, known: Iterable[str]) -> str:
