@@ -36,8 +36,9 @@ def call(*words: object) -> Outcome:
 
 
 @pytest.fixture
-def ubertrain() -> Callable[..., Outcome]:
-    """The command `ubertrain`."""
+def ubertrain(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """The command `ubertrain`, in an empty folder of its own."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
     return call
 
 

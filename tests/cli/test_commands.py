@@ -141,3 +141,10 @@ def test_config_show_fills_everything_in(ubertrain: Command, trained: Any, tmp_p
     values = ubertrain("config", "show", trained.config, "--json").json
     assert values["optimizer"]["lr"] == 0.01
     assert set(values) == set(ubertrain("config", "schema").json["properties"])
+
+
+def test_data_draws_samples_without_being_told_where(ubertrain: Command, trained: Any) -> None:
+    """One sheet per set, in the folder of runs."""
+    outcome = ubertrain("data", trained.config, "--json")
+    assert outcome.json["pictures"] == [f"runs/{trained.config.stem}-samples/{one['name']}.png" for one in outcome.json["sets"]]
+    assert all(Path(name).is_file() for name in outcome.json["pictures"])

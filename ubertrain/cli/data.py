@@ -12,11 +12,12 @@ def data(
     config: ConfigFile,
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Draw a few samples per set, as training sees them.")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where to draw a few samples per set; left out: runs/NAME-samples."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Read everything: count images and labels per task and set, and name every file that cannot be used.
+    """Read everything: count images and labels, name every file that cannot be used, draw a few samples as training sees them.
 
     Exit code 2 if there is one and data.on_error is raise.
     """
@@ -28,7 +29,7 @@ def data(
 
     experiment = load(config, overrides or ())
     counts = inspect(experiment)
-    pictures = draw_samples(experiment, out) if out else []
+    pictures = draw_samples(experiment, out or Path("runs") / f"{config.stem}-samples")
     if json:
         print_json({"sets": [asdict(one) for one in counts], "pictures": [str(file) for file in pictures]})
     else:
