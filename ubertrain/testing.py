@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ubertrain.annotation import Annotation, Boxes, ClassMap, Depth, Edges, Normals, Warp
+from ubertrain.annotation import Annotation, ClassMap, Depth, Edges, Normals, Warp
+from ubertrain.annotation.examples import EXAMPLES
 from ubertrain.engine.branch import Branch
 from ubertrain.engine.branches import coupling
 from ubertrain.engine.graph import Graph
@@ -120,7 +120,7 @@ class Case:
     def _example(self, generator: torch.Generator, size: tuple[int, int]) -> Any:
         if self.example is not None:
             return self.example(generator, size)
-        for kind, make in _EXAMPLES.items():
+        for kind, make in EXAMPLES.items():
             if issubclass(self.task.annotation, kind):
                 return make(generator, size, len(getattr(self.task, "names", "01")))
         raise TaskError(f"There is no example of the kind {self.task.annotation.__name__}; pass check_task(task, example=...).")
@@ -362,41 +362,3 @@ def _shown(value: Any) -> str:
     """Shape and dtype where there are any, else the type."""
     shape = getattr(value, "shape", None)
     return type(value).__name__ if shape is None else f"{tuple(shape)} {value.dtype}"
-
-
-def _class_map(generator: torch.Generator, size: tuple[int, int], classes: int) -> Tensor:
-    ids = torch.randint(0, classes, size, generator=generator)
-    return torch.where(torch.rand(size, generator=generator) < 0.2, ClassMap.unknown, ids)
-
-
-def _depth(generator: torch.Generator, size: tuple[int, int], classes: int) -> Tensor:
-    metres = 0.5 + 5 * torch.rand(size, generator=generator)
-    return torch.where(torch.rand(size, generator=generator) < 0.2, 0.0, metres)
-
-
-def _normals(generator: torch.Generator, size: tuple[int, int], classes: int) -> Tensor:
-    x, y, z = torch.randn(3, *size, generator=generator)
-    facing = F.normalize(torch.stack([x, y, -z.abs()]), dim=0)
-    return torch.where(torch.rand(size, generator=generator) < 0.2, 0.0, facing)
-
-
-def _edges(generator: torch.Generator, size: tuple[int, int], classes: int) -> Tensor:
-    annotators = int(torch.randint(1, 4, (), generator=generator))
-    drawn = torch.rand(annotators, *size, generator=generator) < 0.1
-    unknown = torch.rand(size, generator=generator) < 0.2
-    return torch.where(unknown, Edges.unknown, drawn.to(torch.uint8))
-
-
-def _boxes(generator: torch.Generator, size: tuple[int, int], classes: int) -> dict[str, Tensor]:
-    """Four boxes with sides from a quarter to a half of the image; the last one is to be ignored."""
-    place, side = torch.rand(2, 4, 2, generator=generator).unbind()
-    extent = torch.tensor([size[1], size[0]])
-    low = place * extent / 2
-    boxes = torch.cat([low, low + (0.25 + side / 4) * extent], dim=1)
-    ids = torch.randint(0, classes, (4,), generator=generator)
-    return {"boxes": boxes, "classes": ids, "ignore": torch.arange(4) == 3}
-
-
-_EXAMPLES: dict[type[Annotation], Callable[[torch.Generator, tuple[int, int], int], Any]] = {
-    ClassMap: _class_map, Depth: _depth, Normals: _normals, Edges: _edges, Boxes: _boxes,
-}  # fmt: skip

@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import CheckpointError as RecomputeError
 
 from ubertrain.engine.branches import run_branch, without_autocast
 from ubertrain.engine.gradients import all_or_nothing
 from ubertrain.engine.graph import Graph, batch_size
 from ubertrain.engine.inplace import TapVersions
+from ubertrain.engine.matching import branch_runs, match, up_to
 from ubertrain.engine.spans import SpanRunner, explain
 from ubertrain.engine.streams import BranchStreams
 from ubertrain.engine.taps import Tap
-from ubertrain.errors import ScheduleError, UbertrainError
-from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span
+from ubertrain.errors import UbertrainError
+from ubertrain.planning.schedule import Schedule
 
 
 class Engine:
@@ -42,8 +43,8 @@ class Engine:
     def __init__(self, graph: Graph, schedule: Schedule) -> None:
         self.graph = graph
         self.schedule = schedule
-        self._stage_after = _match(graph, schedule)
-        self._runs = _branch_runs(graph, schedule)
+        self._stage_after = match(graph, schedule)
+        self._runs = branch_runs(graph, schedule)
 
     def forward_backward(
         self, images: Any, targets: Mapping[str, Any], *, scaler: torch.amp.GradScaler | None = None
@@ -99,7 +100,7 @@ class Engine:
                 taps[stage] = Tap(value, taps.values())
                 watch.record(stage, value)
 
-        items = _up_to(self.schedule.trunk, set(self._stages(tasks)))
+        items = up_to(self.schedule.trunk, set(self._stages(tasks)))
         runner = SpanRunner(self.graph.stage, on_stage)
         try:
             runner.run(items, images)
@@ -134,71 +135,3 @@ def _trunk_backward(taps: Iterable[Tap], runner: SpanRunner) -> None:
             torch.autograd.backward(roots)
     except RecomputeError as error:
         raise explain(error, runner.recomputing) from error
-
-
-def _up_to(items: Sequence[Item], needed: set[str]) -> tuple[Item, ...]:
-    """The items without what comes after the last needed stage; stages are needed from the first on, without a gap."""
-    kept: list[Item] = []
-    for item in items:
-        if isinstance(item, Span):
-            if inside := _up_to(item.items, needed):
-                kept.append(Span(inside))
-        elif item in needed:
-            kept.append(item)
-    return tuple(kept)
-
-
-def _match(graph: Graph, schedule: Schedule) -> dict[str, str]:
-    """Name in the schedule -> the stage of the graph whose output is there once it has run."""
-    names, after = list(schedule.stages), {}
-    for stage in graph.stage_names:
-        part = _spelled(graph, stage, names)
-        if part is None:
-            found = f"{names[0]!r} stands there" if names else "it ends there"
-            raise ScheduleError(
-                f"the schedule does not go on with stage {stage!r}: {found}; the trunk is: {' '.join(graph.stage_names)}"
-            )
-        after[part[-1]] = stage
-        names = names[len(part) :]
-    if names:
-        raise ScheduleError(f"the schedule names {names[0]!r} after the end of the trunk: {' '.join(graph.stage_names)}")
-    return after
-
-
-def _spelled(graph: Graph, stage: str, names: list[str]) -> list[str] | None:
-    """How `names` begin if they begin with `stage`, by its name or by its children's; None if they do not."""
-    if names[:1] == [stage]:
-        return [stage]
-    module = graph.stage(stage)
-    if not names or not names[0].startswith(f"{stage}.") or not _is_its_children(module):
-        return None
-    spelled: list[str] = []
-    for child in module._modules:  # not named_children, which leaves out a module that stands there twice
-        part = _spelled(graph, f"{stage}.{child}", names[len(spelled) :])
-        if part is None:
-            return None
-        spelled += part
-    return spelled
-
-
-def _is_its_children(module: nn.Module) -> bool:
-    """Whether calling a module is calling its children one by one and nothing else."""
-    plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-    return plain and not module._forward_pre_hooks and not module._forward_hooks and not module._backward_hooks
-
-
-def _branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
-    if not schedule.branches:
-        return tuple(map(BranchRun, graph.branches))
-    named = {run.task for run in schedule.branches}
-    if named != set(graph.branches):
-        wrong = ", ".join(sorted(named ^ set(graph.branches)))
-        raise ScheduleError(
-            f"the schedule and the graph differ in branches {wrong}; the graph has: {', '.join(graph.branches)}"
-        )
-    if [run.task for run in schedule.branches] != list(graph.branches):
-        raise ScheduleError(
-            f"the schedule must name the branches in the order of their declaration, in which gradients are summed: "
-            f"{', '.join(graph.branches)}; got {', '.join(run.task for run in schedule.branches)}"
-        )
-    return schedule.branches

@@ -107,7 +107,7 @@ def candidates(graph: Graph, batch: Batch) -> list[Candidate]:
 
 
 def choose_schedule(config: Config, graph: Graph, batch: Batch | None) -> Schedule:
-    """The schedule that `config.memory` asks for; for a budget, the one with the least recompute that fits it.
+    """The schedule that `config.memory` asks for; for a budget, the first that `engine.fit` finds to fit it.
 
     Args:
         config: the experiment.

@@ -1,5 +1,6 @@
 """Residual networks (He et al. 2016) with torchvision's parameter names, and dilation in place of strides."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -26,7 +27,7 @@ def _conv(source: int, target: int, size: int, stride: int = 1, dilation: int = 
     return nn.Conv2d(source, target, size, stride=stride, padding=padding, dilation=dilation, bias=False)
 
 
-class Block(Stage):
+class Block(Stage, ABC):
     """relu(residual(x) + shortcut(x)), where the shortcut is a 1x1 convolution if stride or channels change.
 
     Args of subclasses:
@@ -47,13 +48,13 @@ class Block(Stage):
         changes = stride != 1 or source != target
         self.downsample = nn.Sequential(_conv(source, target, 1, stride), make_norm(norm, target)) if changes else None
 
+    @abstractmethod
     def build(self, source: int, channels: int, stride: int, dilations: tuple[int, int], norm: NormKind) -> None:
         """Make the layers of the residual."""
-        raise NotImplementedError
 
+    @abstractmethod
     def residual(self, value: Tensor) -> Tensor:
         """What is added to the shortcut; a tensor of its own, which is then changed in place."""
-        raise NotImplementedError
 
     def forward(self, value: Tensor) -> Tensor:
         out = self.residual(value)

@@ -1,0 +1,86 @@
+"""Whether a schedule fits a graph, and which part of it a step needs: decided on names, before a tensor is touched."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ubertrain.engine.graph import Graph
+from ubertrain.errors import ScheduleError
+from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span
+
+
+def up_to(items: Sequence[Item], needed: set[str]) -> tuple[Item, ...]:
+    """The items without what comes after the last needed stage; stages are needed from the first on, without a gap."""
+    kept: list[Item] = []
+    for item in items:
+        if isinstance(item, Span):
+            if inside := up_to(item.items, needed):
+                kept.append(Span(inside))
+        elif item in needed:
+            kept.append(item)
+    return tuple(kept)
+
+
+def match(graph: Graph, schedule: Schedule) -> dict[str, str]:
+    """Name in the schedule -> the stage of the graph whose output is there once it has run.
+
+    Raises:
+        ScheduleError: the schedule does not name every stage once, in order.
+    """
+    names, after = list(schedule.stages), {}
+    for stage in graph.stage_names:
+        part = _spelled(graph, stage, names)
+        if part is None:
+            found = f"{names[0]!r} stands there" if names else "it ends there"
+            raise ScheduleError(
+                f"the schedule does not go on with stage {stage!r}: {found}; the trunk is: {' '.join(graph.stage_names)}"
+            )
+        after[part[-1]] = stage
+        names = names[len(part) :]
+    if names:
+        raise ScheduleError(f"the schedule names {names[0]!r} after the end of the trunk: {' '.join(graph.stage_names)}")
+    return after
+
+
+def _spelled(graph: Graph, stage: str, names: list[str]) -> list[str] | None:
+    """How `names` begin if they begin with `stage`, by its name or by its children's; None if they do not."""
+    if names[:1] == [stage]:
+        return [stage]
+    module = graph.stage(stage)
+    if not names or not names[0].startswith(f"{stage}.") or not _is_its_children(module):
+        return None
+    spelled: list[str] = []
+    for child in module._modules:  # not named_children, which leaves out a module that stands there twice
+        part = _spelled(graph, f"{stage}.{child}", names[len(spelled) :])
+        if part is None:
+            return None
+        spelled += part
+    return spelled
+
+
+def _is_its_children(module: nn.Module) -> bool:
+    """Whether calling a module is calling its children one by one and nothing else."""
+    plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+    return plain and not module._forward_pre_hooks and not module._forward_hooks and not module._backward_hooks
+
+
+def branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
+    """How the branches run, in order of declaration: as the schedule says, or whole if it says nothing of branches.
+
+    Raises:
+        ScheduleError: the schedule's branches are not the graph's, in their order.
+    """
+    if not schedule.branches:
+        return tuple(map(BranchRun, graph.branches))
+    named = {run.task for run in schedule.branches}
+    if named != set(graph.branches):
+        wrong = ", ".join(sorted(named ^ set(graph.branches)))
+        raise ScheduleError(
+            f"the schedule and the graph differ in branches {wrong}; the graph has: {', '.join(graph.branches)}"
+        )
+    if [run.task for run in schedule.branches] != list(graph.branches):
+        raise ScheduleError(
+            f"the schedule must name the branches in the order of their declaration, in which gradients are summed: "
+            f"{', '.join(graph.branches)}; got {', '.join(run.task for run in schedule.branches)}"
+        )
+    return schedule.branches
