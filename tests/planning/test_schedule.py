@@ -14,6 +14,8 @@ TEXTS = [
     "(((a)))",
     "((a) b (c (d)))",
     "a (b) | t-1 rows=1, t_2, t.3 rows=12",
+    "[a] ([b.0] c) [d] | t late, u rows=2 late, v",
+    "rows=2 a (b) | t",
 ]
 
 
@@ -47,6 +49,12 @@ BAD = [
     ("a | t, t", "2 times"),
     ("a |", "not of the form"),
     ("a | t u", "not of the form"),
+    ("a [b c]", "one stage each"),
+    ("a [b", "holds a space or one of"),
+    ("a []", "one stage each"),
+    ("[a (b)]", "holds a space or one of"),
+    ("rows=0 a", "at least 1"),
+    ("a rows=2", "holds a space or one of"),
 ]
 
 

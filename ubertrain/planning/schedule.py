@@ -2,12 +2,14 @@
 
 Text form, which round-trips:
 
-    stem (res2.0 res2.1) ((res3.0 res3.1) res3.2) res4.0 | segmentation rows=2, depth
+    stem [res2.0] (res2.1 res2.2) ((res3.0 res3.1) res3.2) res4.0 | segmentation rows=2, depth late
 
-A name outside parentheses is a stage whose activations are kept. Parentheses are a span: of all that happens inside, only the
-span's input is kept, and the inside is run again during backpropagation. A span inside a span is recomputed once more while
-the outer one is. After the bar stand the branches in the order of their declaration; they run last to first, each on its
-labelled rows, `rows=k` at most k of them at a time.
+A name outside parentheses is a stage whose activations are kept. Of a stage in brackets only the outputs of convolutions and
+matrix products are kept, and what is cheap is run again. Parentheses are a span: of all that happens inside, only the span's
+input is kept, and the inside is run again during backpropagation. A span inside a span is recomputed once more while the outer
+one is. After the bar stand the branches in the order of their declaration; they run last to first, each on its labelled rows,
+`rows=k` at most k of them at a time, `late` not at the top but just before its tap's stage is back-propagated. `rows=k` before
+the trunk runs the whole step for k images at a time.
 """
 
 from __future__ import annotations
@@ -18,8 +20,23 @@ from dataclasses import dataclass
 
 from ubertrain.errors import ScheduleError
 
-_NAME = re.compile(r"[^\s()|,=]+")
-_TOKEN = re.compile(r"[()]|[^\s()]+")
+_NAME = re.compile(r"[^\s()\[\]|,=]+")
+_TOKEN = re.compile(r"\[[^\[\]()]*\]|[()]|[^\s()\[\]]+|\S")
+_ROWS = re.compile(r"\s*rows=(\d+)(?=\s)")
+_RESERVED = "a space or one of ( ) [ ] | , ="
+
+
+@dataclass(frozen=True)
+class Products:
+    """A stage of which only the outputs of convolutions and matrix products are kept; the rest is recomputed from them.
+
+    Inside a span that is being recomputed the last stage keeps everything, whatever is written: its backward follows at once.
+    """
+
+    stage: str
+
+    def __str__(self) -> str:
+        return f"[{self.stage}]"
 
 
 @dataclass(frozen=True)
@@ -32,25 +49,33 @@ class Span:
         return f"({_join(self.items)})"
 
 
-Item = str | Span
-"""A stage that is kept, by name, or a span that is recomputed."""
+Item = str | Products | Span
+"""A stage that is kept, by name; one of which only products are kept; or a span that is recomputed."""
 
 
 @dataclass(frozen=True)
 class BranchRun:
-    """How one branch runs: `rows` labelled images at a time; None means all at once."""
+    """How one branch runs.
+
+    Attributes:
+        task: its name.
+        rows: labelled images at a time; None means all at once.
+        late: just before its only tap's stage is back-propagated, instead of before the trunk's whole backward. The tap is then
+            neither held until the top nor its gradient from there on.
+    """
 
     task: str
     rows: int | None = None
+    late: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.task):
-            raise ScheduleError(f"branch name {self.task!r} holds a space or one of ( ) | , =")
+            raise ScheduleError(f"branch name {self.task!r} holds {_RESERVED}")
         if self.rows is not None and self.rows < 1:
             raise ScheduleError(f"branch {self.task!r}: rows={self.rows} must be at least 1")
 
     def __str__(self) -> str:
-        return self.task if self.rows is None else f"{self.task} rows={self.rows}"
+        return self.task + ("" if self.rows is None else f" rows={self.rows}") + (" late" if self.late else "")
 
 
 @dataclass(frozen=True)
@@ -60,17 +85,19 @@ class Schedule:
     Attributes:
         trunk: stages and spans in the order of the forward pass.
         branches: the branches in the order of their declaration.
+        rows: images at a time for the whole step; None means all at once.
     """
 
     trunk: tuple[Item, ...]
     branches: tuple[BranchRun, ...] = ()
+    rows: int | None = None
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
             raise ScheduleError(problem)
 
     def __str__(self) -> str:
-        text = _join(self.trunk)
+        text = _join(self.trunk) if self.rows is None else f"rows={self.rows} {_join(self.trunk)}"
         return f"{text} | {', '.join(map(str, self.branches))}" if self.branches else text
 
     @classmethod
@@ -81,8 +108,10 @@ class Schedule:
             ScheduleError: unbalanced parentheses, an empty span, a malformed branch, a branch named twice.
         """
         trunk, bar, branches = text.partition("|")
-        items = _parse_items(trunk, text)
-        return cls(items, tuple(_parse_branch(part, text) for part in branches.split(",")) if bar else ())
+        rows = _ROWS.match(trunk)
+        items = _parse_items(trunk, text, rows.end() if rows else 0)
+        runs = tuple(_parse_branch(part, text) for part in branches.split(",")) if bar else ()
+        return cls(items, runs, int(rows[1]) if rows else None)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -93,7 +122,8 @@ class Schedule:
         """Stage -> how often it is run again during backpropagation.
 
         Once for its span and once more for every span around that, except where it stands in the last span of another: a
-        recompute stops as soon as it has what it needs, here the inner span's input.
+        recompute stops as soon as it has what it needs, here the inner span's input. What a stage in brackets runs again of
+        itself is not counted.
         """
         return dict(_runs(self.trunk, again=0, in_span=False))
 
@@ -102,11 +132,15 @@ def _problems(schedule: Schedule) -> Iterator[str]:
     """What is wrong with the parts of a schedule, in words."""
     if not schedule.trunk:
         yield "a schedule needs at least one stage"
+    if schedule.rows is not None and schedule.rows < 1:
+        yield f"rows={schedule.rows} before the trunk must be at least 1"
     for item in _walk(schedule.trunk):
         if isinstance(item, Span) and not item.items:
             yield "a span () holds no stage; write the stages it recomputes inside, like (res2.0 res2.1)"
+        if isinstance(item, Products) and not _NAME.fullmatch(item.stage):
+            yield f"brackets hold one stage each, like [res2.0] [res2.1]; got {item}"
         if isinstance(item, str) and not _NAME.fullmatch(item):
-            yield f"stage name {item!r} is empty or holds a space or one of ( ) | , ="
+            yield f"stage name {item!r} is empty or holds {_RESERVED}"
     tasks = [run.task for run in schedule.branches]
     for task in sorted({task for task in tasks if tasks.count(task) > 1}):
         yield f"branch {task!r} is named {tasks.count(task)} times; name each branch once"
@@ -124,7 +158,12 @@ def _walk(items: Sequence[Item]) -> Iterator[Item]:
 
 
 def _leaves(items: Sequence[Item]) -> Iterator[str]:
-    return (item for item in _walk(items) if isinstance(item, str))
+    return (stage_of(item) for item in _walk(items) if not isinstance(item, Span))
+
+
+def stage_of(item: str | Products) -> str:
+    """The name of a stage that is no span."""
+    return item.stage if isinstance(item, Products) else item
 
 
 def _runs(items: Sequence[Item], again: int, in_span: bool) -> Iterator[tuple[str, int]]:
@@ -134,13 +173,13 @@ def _runs(items: Sequence[Item], again: int, in_span: bool) -> Iterator[tuple[st
             reached = again - 1 if in_span and place == len(items) - 1 else again
             yield from _runs(item.items, reached + 1, in_span=True)
         else:
-            yield item, again
+            yield stage_of(item), again
 
 
-def _parse_items(text: str, whole: str) -> tuple[Item, ...]:
+def _parse_items(text: str, whole: str, start: int) -> tuple[Item, ...]:
     """Items of a trunk text; an explicit stack of open spans, so that a fault can name its place."""
     open_spans: list[tuple[int, list[Item]]] = [(0, [])]
-    for token in _TOKEN.finditer(text):
+    for token in _TOKEN.finditer(text, start):
         if token[0] == "(":
             open_spans.append((token.start(), []))
         elif token[0] == ")" and len(open_spans) > 1:
@@ -148,6 +187,8 @@ def _parse_items(text: str, whole: str) -> tuple[Item, ...]:
             open_spans[-1][1].append(Span(tuple(items)))
         elif token[0] == ")":
             raise ScheduleError(f"this ) closes nothing:\n{_point(whole, token.start())}")
+        elif token[0].startswith("[") and token[0].endswith("]"):
+            open_spans[-1][1].append(Products(token[0][1:-1].strip()))
         else:
             open_spans[-1][1].append(token[0])
     if len(open_spans) > 1:
@@ -156,10 +197,10 @@ def _parse_items(text: str, whole: str) -> tuple[Item, ...]:
 
 
 def _parse_branch(part: str, whole: str) -> BranchRun:
-    match = re.fullmatch(r"\s*([^\s()|,=]+)(?:\s+rows=(\d+))?\s*", part)
+    match = re.fullmatch(r"\s*([^\s()\[\]|,=]+)(?:\s+rows=(\d+))?(\s+late)?\s*", part)
     if match is None:
-        raise ScheduleError(f"branch {part.strip()!r} in {whole!r} is not of the form 'task' or 'task rows=2'")
-    return BranchRun(match[1], None if match[2] is None else int(match[2]))
+        raise ScheduleError(f"branch {part.strip()!r} in {whole!r} is not of the form 'task', 'task rows=2' or 'task late'")
+    return BranchRun(match[1], None if match[2] is None else int(match[2]), match[3] is not None)
 
 
 def _point(text: str, place: int) -> str:
