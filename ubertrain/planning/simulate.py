@@ -1,0 +1,235 @@
+"""What a schedule means on a chain: bytes alive and work done, moment by moment, without a tensor.
+
+The rules are those of the engine. First the trunk runs forward: a kept stage leaves what its backward needs, a span its output
+alone. The values of taps stay for the branches that run at the top; then these run last to first, and of each tap a gradient
+sum stays until its stage is back-propagated. In the backward a span is first run again, up to its last stage, whose recompute
+stops as soon as the last tensor that is needed is back; spans inside it keep their outputs only and are recomputed in their
+turn. A late branch runs when the gradient of its tap is complete, outside of every span that ends there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ubertrain.errors import ScheduleError
+from ubertrain.planning.chain import BranchCost, Chain, Keeping, StageCost
+from ubertrain.planning.schedule import Item, Products, Schedule, Span, stage_of
+
+_SCALAR = 4
+"""Bytes of what starts the backward at a tap."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One thing that a step does.
+
+    Attributes:
+        what: e.g. "forward res2.0", "recompute res2.0", "backward res2.0", "branch depth".
+        peak_bytes: the most that is alive during it.
+        live_bytes: what is alive after it.
+    """
+
+    what: str
+    peak_bytes: int
+    live_bytes: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a step needs.
+
+    Attributes:
+        peak_bytes: the most bytes alive, never less than the engine's.
+        work: of the whole step, in the chain's unit.
+        recompute_work: the part of it that keeping everything would save.
+        timeline: the moments of the step in order.
+    """
+
+    peak_bytes: int
+    work: float
+    recompute_work: float
+    timeline: tuple[Moment, ...]
+
+    @property
+    def at_peak(self) -> Moment:
+        """The first moment that needs `peak_bytes`."""
+        return max(self.timeline, key=lambda moment: moment.peak_bytes)
+
+
+def simulate(chain: Chain, schedule: Schedule) -> Usage:
+    """Bytes and work of one step by `schedule`.
+
+    Args:
+        chain: the step's measures.
+        schedule: names every stage of the chain once, in order.
+
+    Raises:
+        ScheduleError: the schedule names other stages, keeps products of a stage that does not allow it, splits the rows of a
+            branch that couples images, or splits the batch, for which a chain of its own must be measured.
+    """
+    if schedule.stages != chain.names:
+        raise ScheduleError(f"the schedule and the chain differ in their stages: {schedule} against {' '.join(chain.names)}")
+    if schedule.rows is not None and schedule.rows < chain.batch:
+        raise ScheduleError(f"the chain is of {chain.batch} images; estimate one of {schedule.rows} for rows={schedule.rows}")
+    walk = _Walk(chain, schedule)
+    items = _first(schedule.trunk, len(chain.stages))
+    holds = walk.forward(items)
+    walk.branches()
+    walk.backward(items, holds)
+    least = sum(stage.forward + stage.whole.backward for stage in chain.stages) + sum(b.work for b in chain.branches)
+    peak = max((moment.peak_bytes for moment in walk.moments), default=0)
+    return Usage(peak, walk.work, walk.work - least, tuple(walk.moments))
+
+
+class _Walk:
+    """The state of a step: what is alive beside the current moment, and the moments so far."""
+
+    def __init__(self, chain: Chain, schedule: Schedule) -> None:
+        self.chain = chain
+        self.number = {stage.name: number for number, stage in enumerate(chain.stages)}
+        self.runs = {run.task: run for run in schedule.branches}
+        self.late = [branch for branch in chain.branches if branch.may_be_late and self._is_late(branch)]
+        self.top = [branch for branch in chain.branches if branch not in self.late]
+        self.tapped = {tap for branch in self.top for tap in branch.taps}
+        self.live = 0
+        self.sums: dict[int, int] = {}
+        self.moments: list[Moment] = []
+        self.work = 0.0
+
+    def forward(self, items: Sequence[Item]) -> list[int]:
+        """The first run of the trunk; returns the bytes that each item holds until its backward."""
+        holds = []
+        for item in items:
+            holds.append(self._pass(item, "forward", 0) if isinstance(item, Span) else self._keep(item, "forward", 0))
+            self.live += holds[-1]
+        return holds
+
+    def branches(self) -> None:
+        """The branches at the top, after which the values of taps are let go."""
+        for branch in reversed(self.top):
+            self._branch(branch)
+        self.live = self.live - self._inside + _SCALAR * len(self.tapped)
+
+    def backward(self, items: Sequence[Item], holds: Sequence[int]) -> None:
+        """The backward of items that are all held, last to first."""
+        for item, hold in zip(reversed(items), reversed(holds), strict=True):
+            last = self.number[_ends(item)[1]]
+            self._late(last)
+            self.live -= hold
+            self.sums.pop(last, None)
+            if isinstance(item, Span):
+                self._recompute(item)
+            else:
+                stage, way = self._kept(item)
+                self._moment(f"backward {stage.name}", way.backward_peak, self._incoming(last - 1))
+                self.work += way.backward
+
+    def _recompute(self, span: Span) -> None:
+        """Run a span again from its input, and its backward."""
+        numbers = self._numbers(span)
+        copies = sum(self.chain.stages[number].noted for number in numbers)
+        self.live += copies
+        *before, final = span.items
+        pending = self.chain.stages[numbers[-1]].pending
+        holds = []
+        for item in before:
+            again = self._pass if isinstance(item, Span) else self._keep
+            holds.append(again(item, "recompute", pending))
+            self.live += holds[-1]
+        self.live -= copies
+        if isinstance(final, Span):
+            self._recompute(final)
+        else:
+            stage = self.chain.stages[numbers[-1]]
+            self._moment(f"recompute and backward {stage.name}", stage.tail_peak + copies, self._incoming(numbers[-1] - 1))
+            self.work += stage.partial + stage.whole.backward
+        self.backward(before, holds)
+
+    def _keep(self, item: str | Products, doing: str, pending: int) -> int:
+        stage, way = self._kept(item)
+        self._moment(f"{doing} {stage.name}", way.forward_peak + pending, way.kept + pending)
+        self.work += stage.forward
+        return way.kept
+
+    def _pass(self, span: Span, doing: str, pending: int) -> int:
+        """Run a span that keeps its output only; in the first run the values of taps inside it stay as well."""
+        start, depths, copies = self._numbers(span)[0] - 1, _depths(span.items, 1), 0
+        for name, depth in depths:
+            number = self.number[name]
+            stage, before = self.chain.stages[number], number - 1
+            inside = doing == "forward" and before > start and before in self.tapped
+            current = copies + pending + (0 if inside else self.chain.held(start, before))
+            copies += depth * stage.noted
+            self._moment(f"{doing} {name}", current + depth * stage.noted + stage.pass_peak, current)
+            self.work += stage.forward
+            if doing == "forward" and number in self.tapped and name != depths[-1][0]:
+                self._inside += self.chain.held(start, number)
+                self.live += self.chain.held(start, number)
+        return self.chain.held(start, self.number[depths[-1][0]]) + copies
+
+    def _late(self, tap: int) -> None:
+        for branch in reversed([branch for branch in self.late if branch.taps == (tap,)]):
+            self._branch(branch, incoming=self._incoming(tap))
+
+    def _branch(self, branch: BranchCost, incoming: int = 0) -> None:
+        gradients = {tap: self.chain.stages[tap].gradient for tap in branch.taps}
+        fresh = {tap: size for tap, size in gradients.items() if tap not in self.sums}
+        rows = self.runs[branch.task].rows if branch.task in self.runs else None
+        if rows is not None and rows < branch.rows and branch.one_row is None:
+            raise ScheduleError(f"branch {branch.task!r} couples its images and cannot run rows={rows} at a time")
+        peak = branch.peak(rows, fresh=sum(fresh.values()), total=sum(gradients.values()))
+        self._moment(f"branch {branch.task}", incoming + peak, incoming + branch.left + sum(fresh.values()))
+        self.sums |= fresh
+        self.live += branch.left
+        self.work += branch.work
+
+    def _incoming(self, value: int) -> int:
+        """Bytes of the gradient of a value, as it comes from the stages above it."""
+        return self.chain.stages[value].gradient if 0 <= value < len(self.chain.stages) - 1 else 0
+
+    def _moment(self, what: str, peak: int, after: int) -> None:
+        base = self.live + sum(self.sums.values())
+        self.moments.append(Moment(what, base + peak, base + after))
+
+    def _kept(self, item: str | Products) -> tuple[StageCost, Keeping]:
+        stage = self.chain.stages[self.number[stage_of(item)]]
+        if isinstance(item, str):
+            return stage, stage.whole
+        if stage.products is None:
+            raise ScheduleError(f"stage {stage.name!r} does not allow to keep products only, [{stage.name}]; keep it whole")
+        return stage, stage.products
+
+    def _numbers(self, span: Span) -> list[int]:
+        return [self.number[name] for name in Schedule(span.items).stages]
+
+    def _is_late(self, branch: BranchCost) -> bool:
+        return branch.task in self.runs and self.runs[branch.task].late
+
+    _inside = 0
+
+
+def _first(items: Sequence[Item], count: int) -> tuple[Item, ...]:
+    """The items as far as their first `count` stages; what is above runs for no label."""
+    kept: list[Item] = []
+    for item in items:
+        size = len(Schedule((item,)).stages)
+        if count <= 0:
+            break
+        kept.append(Span(_first(item.items, count)) if isinstance(item, Span) else item)
+        count -= size
+    return tuple(kept)
+
+
+def _ends(item: Item) -> tuple[str, str]:
+    names = Schedule((item,)).stages
+    return names[0], names[-1]
+
+
+def _depths(items: Sequence[Item], depth: int) -> list[tuple[str, int]]:
+    """The stages of a list and how many spans each is in."""
+    return [
+        pair
+        for item in items
+        for pair in (_depths(item.items, depth + 1) if isinstance(item, Span) else [(stage_of(item), depth)])
+    ]
