@@ -25,13 +25,17 @@ class LiveBytes(TorchDispatchMode):
     without a run. Memory that one kernel takes and gives back (workspaces) is not seen. Works alike on real and on fake
     tensors, on any device; a step is slower under it.
 
+    Args:
+        rounding: each storage counts as its bytes rounded up to a multiple of this; CUDA's allocator hands out multiples of 512.
+
     Attributes:
         live: bytes alive now.
         peak: the largest `live` so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rounding: int = 1) -> None:
         super().__init__()
+        self.rounding = rounding
         self.live = 0
         self.peak = 0
         self._counted: dict[int, int] = {}
@@ -65,9 +69,9 @@ class LiveBytes(TorchDispatchMode):
         key = storage._cdata
         if key in self._counted:
             return
-        self._counted[key] = storage.nbytes()
+        size = self._counted[key] = -(-storage.nbytes() // self.rounding) * self.rounding
         weakref.finalize(storage, self._forget, key)
-        self.live += storage.nbytes()
+        self.live += size
         self.peak = max(self.peak, self.live)
 
     def _forget(self, key: int) -> None:
