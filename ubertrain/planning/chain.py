@@ -44,6 +44,7 @@ class StageCost:
         noted: bytes that a span holds for each of its stages besides, copies of buffers, until it is recomputed.
         pending: gradient bytes alive when a span that ends with this stage begins its recompute.
         tail_peak: most bytes beyond the input when the stage is recomputed as the last of a span, and during its backward.
+        meeting: bytes that its backward needs more where the gradient of its input meets a sum that is there already, a tap's.
         forward: work of the forward.
         partial: work of the forward up to the last tensor that the backward needs, where a recompute stops.
     """
@@ -57,6 +58,7 @@ class StageCost:
     noted: int
     pending: int
     tail_peak: int
+    meeting: int
     forward: float
     partial: float
 

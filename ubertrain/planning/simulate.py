@@ -93,6 +93,7 @@ class _Walk:
         self.top = [branch for branch in chain.branches if branch not in self.late]
         self.tapped = {tap for branch in self.top for tap in branch.taps}
         self.live = 0
+        self._inside = 0
         self.sums: dict[int, int] = {}
         self.moments: list[Moment] = []
         self.work = 0.0
@@ -122,29 +123,31 @@ class _Walk:
                 self._recompute(item)
             else:
                 stage, way = self._kept(item)
-                self._moment(f"backward {stage.name}", way.backward_peak, self._incoming(last - 1))
+                self._moment(f"backward {stage.name}", way.backward_peak + self._meeting(stage, last), self._incoming(last - 1))
                 self.work += way.backward
 
     def _recompute(self, span: Span) -> None:
         """Run a span again from its input, and its backward."""
         numbers = self._numbers(span)
+        held = sum(depth * self.chain.stages[self.number[name]].noted for name, depth in _depths(span.items, 1))
         copies = sum(self.chain.stages[number].noted for number in numbers)
-        self.live += copies
+        self.live += held
         *before, final = span.items
-        pending = self.chain.stages[numbers[-1]].pending
+        pending = copies + self.chain.stages[numbers[-1]].pending
         holds = []
         for item in before:
-            again = self._pass if isinstance(item, Span) else self._keep
-            holds.append(again(item, "recompute", pending))
-            self.live += holds[-1]
-        self.live -= copies
+            hold = self._pass(item, "recompute", pending) if isinstance(item, Span) else self._keep(item, "recompute", pending)
+            holds.append(hold)
+            self.live += hold
         if isinstance(final, Span):
             self._recompute(final)
         else:
-            stage = self.chain.stages[numbers[-1]]
-            self._moment(f"recompute and backward {stage.name}", stage.tail_peak + copies, self._incoming(numbers[-1] - 1))
+            stage, last = self.chain.stages[numbers[-1]], numbers[-1]
+            peak = stage.tail_peak + copies + self._meeting(stage, last)
+            self._moment(f"recompute and backward {stage.name}", peak, self._incoming(last - 1))
             self.work += stage.partial + stage.whole.backward
         self.backward(before, holds)
+        self.live -= held
 
     def _keep(self, item: str | Products, doing: str, pending: int) -> int:
         stage, way = self._kept(item)
@@ -188,6 +191,9 @@ class _Walk:
         """Bytes of the gradient of a value, as it comes from the stages above it."""
         return self.chain.stages[value].gradient if 0 <= value < len(self.chain.stages) - 1 else 0
 
+    def _meeting(self, stage: StageCost, number: int) -> int:
+        return stage.meeting if number - 1 in self.sums else 0
+
     def _moment(self, what: str, peak: int, after: int) -> None:
         base = self.live + sum(self.sums.values())
         self.moments.append(Moment(what, base + peak, base + after))
@@ -205,8 +211,6 @@ class _Walk:
 
     def _is_late(self, branch: BranchCost) -> bool:
         return branch.task in self.runs and self.runs[branch.task].late
-
-    _inside = 0
 
 
 def _first(items: Sequence[Item], count: int) -> tuple[Item, ...]:

@@ -1,0 +1,93 @@
+"""A branch measured by itself, on real or fake tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ubertrain.engine.branches import coupling, run_branch
+from ubertrain.engine.graph import BranchCall, Graph, Labelled
+from ubertrain.engine.meter import LiveBytes
+from ubertrain.engine.taps import Tap
+from ubertrain.engine.work import OpCost, Work
+from ubertrain.planning.chain import BranchCost
+from ubertrain.planning.schedule import BranchRun
+
+
+class BranchMeter:
+    """Measures the branches of a graph on given values of its taps.
+
+    Args:
+        graph: holds the heads.
+        values: stage -> its output, which exists already and wants gradients where the trunk's does.
+        batch: images.
+        cost: of one operation.
+        rounding: each storage counts as its bytes rounded up to a multiple of this.
+    """
+
+    def __init__(self, graph: Graph, values: Mapping[str, Any], batch: int, cost: OpCost, rounding: int = 1) -> None:
+        self._graph = graph
+        self._values = values
+        self._batch = batch
+        self._cost = cost
+        self._rounding = rounding
+
+    def measure(self, task: str, share: Labelled) -> BranchCost:
+        """The costs of one branch; `share` are its labels and rows."""
+        rows = len(share.rows)
+        taps = self._taps(task)
+        first, left, work = self._run(task, share, None, taps)
+        later, _, _ = self._run(task, share, None, taps)
+        one_row, per_row = self._parts(task, share) if rows > 1 else (later, 0)
+        numbers = tuple(self._graph.stage_names.index(tap) for tap in self._graph.taps[task])
+        return BranchCost(
+            task, numbers, rows, first, later, one_row, per_row, left, may_be_late(self._graph, task, self._values), work
+        )
+
+    def _parts(self, task: str, share: Labelled) -> tuple[int | None, int]:
+        """`one_row` and `per_row` from runs of one row and of half the rows at a time."""
+        branch = BranchCall(self._graph, task)
+        if coupling(branch.head) or (branch.criterion is not None and coupling(branch.criterion)):
+            return None, 0
+        taps, half = self._taps(task), max(2, (len(share.rows) + 1) // 2)
+        self._run(task, share, None, taps)  # makes the sums
+        one, _, _ = self._run(task, share, 1, taps)
+        more = self._run(task, share, half, taps)[0] if half < len(share.rows) else one
+        return one, -(-max(0, more - one) // (half - 1))
+
+    def _taps(self, task: str) -> list[Tap]:
+        taps: list[Tap] = []
+        for name in self._graph.taps[task]:
+            taps.append(Tap(self._values[name], taps))
+        return taps
+
+    def _run(self, task: str, share: Labelled, rows: int | None, taps: Sequence[Tap]) -> tuple[int, int, float]:
+        """Peak bytes, bytes of the loss that is left, and work."""
+        with LiveBytes(self._rounding) as meter, Work(self._cost) as work:
+            loss = run_branch(self._graph, BranchRun(task, rows), share, taps, self._batch, None)
+            left = loss.untyped_storage().nbytes()
+        return meter.peak, left, work.total
+
+
+def may_be_late(graph: Graph, task: str, values: Mapping[str, Any]) -> bool:
+    """Whether a branch can run inside the trunk's backward: one tap, that gets a gradient, and parameters of its own.
+
+    Every branch on that tap must be able to, or the order in which gradients are summed would change.
+    """
+    (tap, *others) = graph.taps[task]
+    readers = [reader for reader, taps in graph.taps.items() if tap in taps]
+    alone = all(graph.taps[reader] == (tap,) for reader in readers) and not others
+    return alone and _wants_gradient(values[tap]) and not any(_shares_parameters(graph, reader) for reader in readers)
+
+
+def _wants_gradient(value: Any) -> bool:
+    return any(leaf.requires_grad for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
+
+
+def _shares_parameters(graph: Graph, task: str) -> bool:
+    own = {id(parameter) for parameter in BranchCall(graph, task).parameters()}
+    others = {id(p) for other in graph.branches if other != task for p in BranchCall(graph, other).parameters()}
+    return not own.isdisjoint(others | {id(p) for p in graph.trunk.parameters()})
