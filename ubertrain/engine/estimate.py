@@ -1,41 +1,63 @@
-"""A graph measured into a chain, without computing or allocating anything."""
+"""A graph measured into a chain on fake tensors, where nothing is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils import _pytree as pytree
 
 from ubertrain.engine.branch_cost import BranchMeter
-from ubertrain.engine.fakes import fake, fake_copy, fake_labels
-from ubertrain.engine.graph import Graph, Labelled, batch_size
+from ubertrain.engine.branches import without_autocast
+from ubertrain.engine.fakes import faked
+from ubertrain.engine.graph import Graph, batch_size
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
+from ubertrain.engine.roofline import op_cost, unit_of
 from ubertrain.engine.stage_cost import StageMeter
-from ubertrain.engine.work import OpCost, Work, flops
+from ubertrain.engine.work import OpCost, Work
 from ubertrain.planning.chain import Chain
 
 
-def estimate(graph: Graph, images: Any, targets: Mapping[str, Any], *, cost: str = "flops", rounding: int = 1) -> Chain:
-    """Bytes and work of every stage and branch of one step, on tensors that have a shape and no memory."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.random.fork_rng(devices=[]):
-        graph, images = fake_copy(graph, mode), fake(images, mode)
-        labels = {task: fake_labels(Labels.of(target), mode) for task, target in targets.items()}
-        return measure(graph, images, labels, flops, "FLOPs", rounding)
+def estimate(graph: Graph, images: Any, targets: Mapping[str, Any], *, cost: str = "auto", rounding: int = 1) -> Chain:
+    """Bytes and work of every stage and branch of one step, on tensors that have a shape and no memory.
+
+    Args:
+        graph: is not touched. It may be on the "meta" device, and need not be where it will be trained.
+        images: a batch, tensors of its shape and dtype without memory, or its shape, like (8, 3, 512, 512).
+        targets: labels of the batch, likewise; their rows decide which branches run.
+        cost: what work is counted in: "flops", "auto" for seconds by a quick calibration of the graph's device, or the name of
+            a device in the table, such as "h100", for seconds there.
+        rounding: each storage counts as its bytes rounded up to a multiple of this: 512 is what CUDA's allocator hands out.
+
+    Raises:
+        ConfigError: unknown `cost`.
+        ScheduleError: the shapes of a head or loss depend on values.
+        TaskError: labels that do not fit the graph.
+    """
+    device = next(graph.parameters(), torch.empty(0)).device
+    of_op, unit = op_cost(cost, device), unit_of(cost)
+    with faked(graph, images, targets) as (copied, batch, labels):
+        return measure(copied, batch, labels, of_op, unit, rounding)
 
 
 def measure(graph: Graph, images: Any, labels: Mapping[str, Labels], cost: OpCost, unit: str, rounding: int) -> Chain:
-    """The chain of one step on the tensors given; buffers and random numbers of the graph move."""
+    """The chain of one step on the tensors given. What a run moves, buffers and random numbers, moves.
+
+    Args:
+        graph: its stages and branches are run one by one.
+        images: the batch.
+        labels: of the batch.
+        cost: of one operation.
+        unit: of `cost`.
+        rounding: see `estimate`.
+    """
     labelled = graph.labelled(images, labels)
     names = graph.needed(labelled)
+    tapped = {tap for task in labelled for tap in graph.taps[task]}
     meter = StageMeter(images, cost, rounding)
     stages, values = [], {}
-    tapped = {tap for task in labelled for tap in graph.taps[task]}
     for name in names:
         stages.append(meter.measure(name, graph.stage(name)))
         if name in tapped:
@@ -60,6 +82,7 @@ def _plain(graph: Graph, images: Any, labels: Mapping[str, Labels], cost: OpCost
     with LiveBytes(rounding) as meter, Work(cost) as work:
         total = sum(graph.losses(images, labels).values())
         if isinstance(total, Tensor) and total.requires_grad:
-            total.backward()
+            with without_autocast(total.device.type):
+                total.backward()
         del total
     return meter.peak, work.total
