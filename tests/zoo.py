@@ -19,7 +19,7 @@ from ubertrain.engine.graph import Graph
 from ubertrain.engine.labels import Labels
 from ubertrain.planning.every_k import every_k
 from ubertrain.planning.keep_all import keep_all
-from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span
+from ubertrain.planning.schedule import BranchRun, Item, Products, Schedule, Span, stage_of
 
 BATCH = 4
 
@@ -48,7 +48,13 @@ def entry(build: Callable[[], Case]) -> Callable[[], Case]:
 
 
 def schedules(graph: Graph) -> Iterator[Schedule]:
-    """Schedules of every shape: nothing recomputed, equal spans, and deep nests to the left, to the right and balanced."""
+    """Schedules of every shape: those of `bracketed` and of `nested`."""
+    yield from bracketed(graph)
+    yield from nested(graph)
+
+
+def nested(graph: Graph) -> Iterator[Schedule]:
+    """Nothing recomputed, equal spans, and deep nests to the left, to the right and balanced."""
     stages, tasks = graph.stage_names, tuple(graph.branches)
     yield keep_all(stages, tasks)
     for k in range(1, len(stages) + 1):
@@ -58,6 +64,23 @@ def schedules(graph: Graph) -> Iterator[Schedule]:
         yield Schedule((nest(stages),), runs)
     if len(stages) > 2:
         yield Schedule((stages[0], _right(stages[1:-1]), stages[-1]), runs)
+
+
+def bracketed(graph: Graph) -> Iterator[Schedule]:
+    """Products kept of all stages, of every second one, and inside spans of each nest."""
+    stages = graph.stage_names
+    yield Schedule(tuple(map(Products, stages)))
+    if len(stages) > 1:
+        yield Schedule(tuple(Products(name) if place % 2 else name for place, name in enumerate(stages)))
+        for nest in (_left, _right, _halves):
+            yield Schedule((_brackets(nest(stages)),))
+
+
+def _brackets(item: Item) -> Item:
+    """The same with every stage in brackets."""
+    if isinstance(item, Span):
+        return Span(tuple(map(_brackets, item.items)))
+    return Products(stage_of(item))
 
 
 def _left(stages: Sequence[str]) -> Span:

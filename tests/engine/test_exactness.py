@@ -2,6 +2,7 @@
 
 import copy
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ubertrain.engine.engine import Engine
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.meter import LiveBytes
 from ubertrain.engine.rehearse import rehearse
+from ubertrain.errors import ScheduleError
 from ubertrain.planning.keep_all import keep_all
 from ubertrain.planning.schedule import Schedule
 
@@ -65,7 +67,35 @@ def same(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("name", "schedule"), PAIRS)
+WRITES_INTO_PRODUCTS = {
+    "in_place_relu",
+    "one_tap_read_twice",
+    "zero_weight",
+    "divided_by_the_batch",
+    "stages_of_dicts",
+    "parameters_shared_between_branches",
+    "bfloat16_autocast_with_dropout_and_sharing",
+    "integer_input",
+    "a_loss_with_a_parameter",
+    "a_loss_that_needs_its_head",
+    "an_unused_level_and_an_unused_parameter",
+}
+"""Architectures with an in-place ReLU right behind a convolution or a linear layer."""
+
+
+def refused(name: str, schedule: str) -> bool:
+    """Whether the schedule keeps products that the architecture overwrites; brackets that end a span keep nothing."""
+    return name in WRITES_INTO_PRODUCTS and re.search(r"\](?!\))", schedule) is not None
+
+
+@pytest.mark.parametrize(("name", "schedule"), [pair for pair in PAIRS if refused(*pair)])
+def test_products_that_are_overwritten_are_refused(name: str, schedule: str) -> None:
+    """A product that an in-place operation writes into is an error that names its stage, never a wrong gradient."""
+    with pytest.raises(ScheduleError, match=r"in stage \[\w+\] is kept, but then written into"):
+        engine_step(build(name), schedule)
+
+
+@pytest.mark.parametrize(("name", "schedule"), [pair for pair in PAIRS if not refused(*pair)])
 def test_gradients_losses_buffers_and_random_numbers_are_those_of_plain_autograd(name: str, schedule: str) -> None:
     """Losses, every .grad (None included), every buffer and the random state agree bit for bit."""
     case = build(name)
@@ -105,7 +135,9 @@ def limited(name: str) -> Any:
 def test_rehearsed_peak_is_the_measured_peak(name: str) -> None:
     """The peak of a run on fake tensors equals that of the real run, to the byte."""
     case = build(name)
-    for schedule in (keep_all(case.graph.stage_names, case.graph.branches), list(schedules(case.graph))[-1]):
+    for schedule in (keep_all(case.graph.stage_names, case.graph.branches), *list(schedules(case.graph))[::5]):
+        if refused(name, str(schedule)):
+            continue
         graph = copy.deepcopy(case.graph)
         with case.forward_context():
             expected = rehearse(graph, schedule, case.images, case.targets)

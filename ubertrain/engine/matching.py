@@ -6,7 +6,7 @@ from torch import nn
 
 from ubertrain.engine.graph import Graph
 from ubertrain.errors import ScheduleError
-from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span
+from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span, stage_of
 
 
 def up_to(items: Sequence[Item], needed: set[str]) -> tuple[Item, ...]:
@@ -16,7 +16,7 @@ def up_to(items: Sequence[Item], needed: set[str]) -> tuple[Item, ...]:
         if isinstance(item, Span):
             if inside := up_to(item.items, needed):
                 kept.append(Span(inside))
-        elif item in needed:
+        elif stage_of(item) in needed:
             kept.append(item)
     return tuple(kept)
 
