@@ -14,11 +14,14 @@ from torch.utils._python_dispatch import _disable_current_modes
 from ubertrain.engine.speed import Speed
 from ubertrain.errors import ConfigError
 
-_WINDOW = 0.03  # seconds for each figure; the fastest of the runs in it counts, as others may use the machine too
-_SIDES = (128, 256, 512, 1024, 2048, 4096)  # of square matrices; the largest take 64 MiB each in float32
+# Seconds for each figure. Of its runs the second fastest counts: others may use the machine too, and the clocks of virtual
+# machines jump, so that the fastest can be faster than the machine.
+_WINDOW = 0.03
+# Of square matrices. Smaller ones would measure how threads wait for busy cores; the largest take 64 MiB each in float32.
+_FIRST_ON_CPU, _LARGEST = 512, 4096
 # Bytes: more than caches hold. On a CPU also more than glibc keeps for reuse (32 MiB), so that the copy pays for new pages as
 # the result of an operation does: six times slower than a copy into old ones, and what predicts the time of real networks.
-_COPIED = {"cpu": 48 * 2**20}
+_COPIED = {"cpu": 40 * 2**20}
 _COPIED_ELSEWHERE = 256 * 2**20
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -65,26 +68,26 @@ def _measured(device: torch.device, threads: int) -> Speed:
 
 
 def _product(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of the product of square matrices, as large as the window has time for."""
-    best = 0.0
-    for side in _SIDES:
+    """FLOP/s of the product of square matrices, as large as there is time for."""
+    side = _FIRST_ON_CPU if device.type == "cpu" else _LARGEST
+    if dtype != torch.float32:
+        side //= 2  # some devices have no fast way for 16 bits
+    while True:
         matrix = torch.ones(side, side, dtype=dtype, device=device)
-        taken = _seconds(lambda matrix=matrix: matrix @ matrix, device, _WINDOW / 8)  # type: ignore[misc]
-        best = max(best, 2 * side**3 / taken)
-        if 8 * taken > _WINDOW / 4:
-            break
-    return best
+        taken = _seconds(functools.partial(torch.matmul, matrix, matrix), device)
+        if side == _LARGEST or 8 * taken > _WINDOW / 4:
+            return 2 * side**3 / taken
+        side *= 2
 
 
-def _seconds(run: Run, device: torch.device, window: float = _WINDOW) -> float:
-    """Of one call: the fastest of the batches that fit into the window, after a first call that does not count."""
-    _batch(run, device, 1)
-    end = time.perf_counter() + window
-    best = _batch(run, device, 1)
-    calls = math.ceil(window / 10 / best)
+def _seconds(run: Run, device: torch.device) -> float:
+    """Of one call: the second fastest of the batches that fill the window."""
+    end = time.perf_counter() + _WINDOW
+    batches = [_batch(run, device, 1) for _ in range(3)]
+    calls = math.ceil(_WINDOW / 20 / min(batches))
     while time.perf_counter() < end:
-        best = min(best, _batch(run, device, calls))
-    return best
+        batches.append(_batch(run, device, calls))
+    return sorted(batches)[1]
 
 
 def _batch(run: Run, device: torch.device, calls: int) -> float:
