@@ -47,6 +47,6 @@ def flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any)
 
 
 def moved_bytes(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
-    """Bytes that an operation reads and writes if it touches every argument and result once."""
-    leaves = pytree.tree_leaves((args, kwargs, result))
-    return sum(leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, Tensor))
+    """Bytes that an operation reads and writes if it touches every argument and result once; expanded tensors are small."""
+    leaves = (leaf for leaf in pytree.tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor))
+    return sum(min(leaf.numel() * leaf.element_size(), leaf.untyped_storage().nbytes()) for leaf in leaves)
