@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -49,4 +50,9 @@ def flops(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any)
 def moved_bytes(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
     """Bytes that an operation reads and writes if it touches every argument and result once; expanded tensors are small."""
     leaves = (leaf for leaf in pytree.tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor))
-    return sum(min(leaf.numel() * leaf.element_size(), leaf.untyped_storage().nbytes()) for leaf in leaves)
+    return sum(_touched(leaf) for leaf in leaves)
+
+
+def _touched(tensor: Tensor) -> int:
+    size = tensor.numel() * tensor.element_size()
+    return min(size, tensor.untyped_storage().nbytes()) if tensor.layout == torch.strided else size
