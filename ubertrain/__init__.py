@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ubertrain.engine.level import Level as Level
     from ubertrain.engine.meter import LiveBytes as LiveBytes
     from ubertrain.engine.rehearse import rehearse as rehearse
+    from ubertrain.engine.split import split as split
     from ubertrain.planning.schedule import Schedule as Schedule
     from ubertrain.registry import register_task as register_task
     from ubertrain.task import Task as Task
@@ -45,6 +46,7 @@ else:
         "LiveBytes": "ubertrain.engine.meter:LiveBytes",
         "rehearse": "ubertrain.engine.rehearse:rehearse",
         "Schedule": "ubertrain.planning.schedule:Schedule",
+        "split": "ubertrain.engine.split:split",
         "register_task": "ubertrain.registry:register_task",
         "Task": "ubertrain.task:Task",
         "testing": "ubertrain.testing",
