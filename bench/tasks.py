@@ -1,132 +1,114 @@
 """How peak memory and time of one step grow with the number of tasks: plain autograd against the engine.
 
-    python bench/tasks.py [--json]
+    python bench/tasks.py
 
 T equal dense heads (3x3 convolution of 64 channels, 21 classes, loss at full resolution) on three taps of a ResNet-18 at
-4 x 3 x 96 x 96, float32. All methods take turns in one process; times are medians, their ratios are to plain autograd at the
-same T.
+4 x 3 x 96 x 96, float32. The engine runs without recompute; within half of what plain autograd needs for one task, the same
+number of bytes for every T; and with the least it can do. All methods take turns in one process; times are medians, their
+ratios to plain autograd those of the same T and round.
 """
 
-import argparse
-import json
-import platform
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from rich.console import Console
+from measuring import Run, interleaved, needs, ratio, with_schedule
+from ours import Fitter
+from peers import plain
+from reporting import added, mib, parser, save, show
 from rich.table import Table
-from torch import Tensor
+from workloads import Case, classes_loss, labels
 
 import ubertrain as ut
-from ubertrain.planning.every_k import every_k
 from ubertrain.planning.keep_all import keep_all
 from ubertrain.registry import TRUNKS
 from ubertrain.tasks.fusion import FusionHead
 
-TASKS = (1, 2, 4, 8, 12)
-BATCH, SIDE, CLASSES = 4, 96, 21
-ROUNDS = 3
+CLASSES = 21
+BASE, KEEP, HALF, LEAST = "plain autograd", "ubertrain, keep_all", "ubertrain, half of plain's at T=1", "ubertrain, least"
 
 
-def build(tasks: int) -> tuple[ut.Graph, Tensor, dict[str, Tensor]]:
+def build(tasks: int, batch: int, side: int) -> Case:
     """The graph with `tasks` branches, images and targets."""
     torch.manual_seed(0)
     trunk = TRUNKS.make("resnet18", "bench")
     taps = [trunk.taps[name] for name in ("res3", "res4", "res5")]
-
-    def head() -> FusionHead:
-        return FusionHead([ut.Level(tap.channels, tap.stride) for tap in taps], CLASSES, width=64)
-
-    def loss(logits: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(logits, target, reduction="none").mean((1, 2))
-
-    branches = {f"t{i}": ut.Branch(head(), [tap.stage for tap in taps], loss) for i in range(tasks)}
-    targets = {task: torch.randint(CLASSES, (BATCH, SIDE, SIDE)) for task in branches}
-    return ut.Graph(trunk.stages(), branches), torch.rand(BATCH, 3, SIDE, SIDE), targets
+    levels = [ut.Level(tap.channels, tap.stride) for tap in taps]
+    stages = [tap.stage for tap in taps]
+    branches = {f"t{i}": ut.Branch(FusionHead(levels, CLASSES, width=64), stages, classes_loss) for i in range(tasks)}
+    targets = {task: labels(CLASSES, batch, side) for task in branches}
+    return ut.Graph(trunk.stages(), branches), torch.rand(batch, 3, side, side), targets
 
 
-def methods(graph: ut.Graph, images: Tensor, targets: dict[str, Tensor]) -> dict[str, Callable[[], Any]]:
-    """Name -> one step of forward and backward."""
-    names = graph.stage_names, tuple(graph.branches)
-    engines = {
-        "ubertrain, keep_all": ut.Engine(graph, keep_all(*names)),
-        "ubertrain, every_k 3": ut.Engine(graph, every_k(*names, 3)),
+def methods(case: Case, budget: int | None) -> dict[str, Run]:
+    """Name -> one step; `budget` None means half of what plain autograd needs for this case."""
+    graph = case[0]
+    fitter = Fitter.of(*case, "flops")
+    half = fitter.within(fitter.chain.plain_peak // 2 if budget is None else budget)
+    schedules = {
+        KEEP: keep_all(graph.stage_names, tuple(graph.branches)),
+        HALF: half,
+        LEAST: fitter.within(fitter.smallest),
     }
-    steps: dict[str, Callable[[], Any]] = {"plain autograd": lambda: sum(graph.losses(images, targets).values()).backward()}
-    return steps | {name: lambda engine=engine: engine.forward_backward(images, targets) for name, engine in engines.items()}
+    steps = {name: with_schedule(schedule) for name, schedule in schedules.items() if schedule is not None}
+    return {name: partial(step, *case) for name, step in ({BASE: plain} | steps).items()}
 
 
-def measure(tasks: int) -> dict[str, dict[str, float]]:
-    """Method -> peak bytes and median seconds."""
-    graph, images, targets = build(tasks)
-    steps = methods(graph, images, targets)
-    peaks = {}
-    for name, step in steps.items():
-        with ut.LiveBytes() as meter:
-            step()
-        peaks[name] = meter.peak
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(ROUNDS):
-        for name, step in steps.items():
-            graph.zero_grad(set_to_none=True)
-            start = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: {"peak_bytes": peaks[name], "seconds": statistics.median(seconds[name])} for name in steps}
+def measure(counts: tuple[int, ...], batch: int, side: int, rounds: int) -> list[dict[str, Any]]:
+    """A row per number of tasks and method."""
+    rows, budget = [], None
+    for tasks in counts:
+        case = build(tasks, batch, side)
+        runs = methods(case, budget)
+        figures = {name: needs(run) for name, run in runs.items()}
+        budget = figures[BASE].peak_bytes // 2 if budget is None else budget
+        seconds = interleaved(runs, rounds, partial(case[0].zero_grad, set_to_none=True), torch.device("cpu"))
+        rows += [
+            {
+                "tasks": tasks,
+                "method": name,
+                "peak_bytes": figures[name].peak_bytes,
+                "flops_ratio": figures[name].flops / figures[BASE].flops,
+                "seconds": statistics.median(seconds[name]),
+                "time_ratio": ratio(seconds[name], seconds[BASE]),
+            }
+            for name in runs
+        ]
+    return rows
 
 
-def machine() -> dict[str, Any]:
-    """Where the figures come from."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def table(results: dict[int, dict[str, dict[str, float]]]) -> Table:
-    """One row per method, one pair of columns per number of tasks."""
-    made = Table(title=f"one step, {BATCH} x 3 x {SIDE} x {SIDE}, ResNet-18: peak MiB (time / plain autograd)")
+def table(key: str, rows: list[dict[str, Any]]) -> Table:
+    """One line per method, one column per number of tasks."""
+    counts = list(dict.fromkeys(row["tasks"] for row in rows))
+    made = Table(title=f"one step, {key}: peak MiB (added FLOPs, added time, over plain autograd)")
     made.add_column("method")
-    for tasks in results:
+    for tasks in counts:
         made.add_column(f"T={tasks}", justify="right")
     made.add_column("growth", justify="right")
-    first, *_, last = results
-    for name in results[first]:
-        cells = []
-        for row in results.values():
-            ratio = row[name]["seconds"] / row["plain autograd"]["seconds"]
-            cells.append(f"{row[name]['peak_bytes'] / 2**20:.1f} ({ratio:.2f})")
-        growth = results[last][name]["peak_bytes"] / results[first][name]["peak_bytes"] - 1
-        made.add_row(name, *cells, f"{growth:+.1%}")
+    for name in dict.fromkeys(row["method"] for row in rows):
+        mine = {row["tasks"]: row for row in rows if row["method"] == name}
+        cells = [_cell(mine.get(tasks)) for tasks in counts]
+        peaks = [row["peak_bytes"] for row in mine.values()]
+        made.add_row(name, *cells, added(peaks[-1] / peaks[0]))
     return made
 
 
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "none fits"
+    return f"{mib(row['peak_bytes'])} ({added(row['flops_ratio'])}, {added(row['time_ratio'])})"
+
+
 def main() -> None:
-    """Measure, print, and write bench/results/tasks.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    arguments = parser.parse_args()
-    results = {tasks: measure(tasks) for tasks in TASKS}
-    report = {"machine": machine(), "results": results}
-    Path(__file__).with_name("results").joinpath("tasks.json").write_text(json.dumps(report, indent=1) + "\n")
-    if arguments.json:
-        json.dump(report, sys.stdout)
-    else:
-        console = Console(width=140)
-        console.print(table(results))
-        console.print(", ".join(f"{key} {value}" for key, value in report["machine"].items()))
+    """Measure, print, and write tasks.json."""
+    arguments = parser(__doc__).parse_args()
+    counts = (1, 2) if arguments.quick else (1, 2, 4, 8, 12, 16)
+    batch, side = (2, 64) if arguments.quick else (4, 96)
+    rows = measure(counts, batch, side, 1 if arguments.quick else 5)
+    key = f"ResNet-18, {batch}x3x{side}x{side}"
+    report = save(arguments.out, "tasks", {key: {"rows": rows}})
+    show(report, [table(key, rows)], as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""Curves as PNG files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+INK, FRONT = "#444444", "#c03a2b"
+
+
+def front(file: Path, title: str, rows: Sequence[dict[str, Any]], note: str) -> None:
+    """Peak against added time and added FLOPs: our budgets as a line, the other methods as points with their names.
+
+    Args:
+        file: the PNG to write.
+        title: of the figure.
+        rows: as `pareto.py` writes them.
+        note: below the figure.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    axes = [("time_ratio", "added time"), ("flops_ratio", "added FLOPs")]
+    axes = [(key, label) for key, label in axes if any(row[key] is not None for row in rows)]
+    figure, panels = plt.subplots(1, len(axes), figsize=(8 * len(axes), 5.5), squeeze=False, layout="constrained")
+    for panel, (key, label) in zip(panels[0], axes, strict=True):
+        _panel(panel, [row for row in rows if row[key] is not None and row["peak_ratio"] is not None], key)
+        panel.set_xlabel("peak bytes / plain autograd's")
+        panel.set_ylabel(f"{label} over plain autograd, %")
+    figure.suptitle(title)
+    figure.supxlabel(note, fontsize=7, color=INK)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+def _panel(panel: Any, rows: Sequence[dict[str, Any]], key: str) -> None:
+    ours = sorted((row for row in rows if row["ours"]), key=lambda row: row["peak_ratio"])
+    panel.plot(*_points(ours, key), "o-", color=FRONT, label="ubertrain, by budget", zorder=3)
+    limit = 1.35 * max((row["peak_ratio"] for row in ours), default=1.0)
+    peers = [row for row in rows if not row["ours"]]
+    near = [row for row in peers if row["peak_ratio"] <= limit]
+    panel.plot(*_points(near, key), "s", color=INK)
+    for number, row in enumerate(sorted(near, key=lambda row: row[key])):
+        place = (row["peak_ratio"], 100 * (row[key] - 1))
+        panel.annotate(row["method"], place, (6, 5 if number % 2 else -11), textcoords="offset points", fontsize=8, color=INK)
+    beyond = [f"{row['method']}: {row['peak_ratio']:.1f}x the peak, {row[key] - 1:+.0%}" for row in peers if row not in near]
+    panel.plot([], [], "s", color=INK, label="others" + "".join(f"\nnot shown: {text}" for text in beyond))
+    panel.axhline(0, color=INK, linewidth=0.5)
+    panel.margins(x=0.08, y=0.12)
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=8)
+
+
+def _points(rows: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    return [row["peak_ratio"] for row in rows], [100 * (row[key] - 1) for row in rows]

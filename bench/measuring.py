@@ -1,0 +1,186 @@
+"""What one step needs: peak bytes and FLOPs by our meters, the allocator's own peak, gradients against plain autograd's."""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peers import Step
+from torch import Tensor, nn
+
+import ubertrain as ut
+from ubertrain.engine.fakes import faked
+from ubertrain.engine.work import Work, flops
+
+Run = Callable[[], object]
+"""One step, all arguments given."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Peak bytes (`LiveBytes`) and FLOPs (`Work`) of one step."""
+
+    peak_bytes: int
+    flops: float
+
+
+def needs(run: Run) -> Needs:
+    """Of a real step, which takes place. Torch's own FLOP counter would keep tensors alive under the byte meter."""
+    with ut.LiveBytes() as meter, Work(flops) as work:
+        run()
+    return Needs(meter.peak, work.total)
+
+
+def fake_needs(step: Step, graph: ut.Graph, images: Any, targets: Mapping[str, Any]) -> Needs:
+    """Of a step on tensors without memory, which computes nothing."""
+    with faked(graph, images, targets) as (copied, batch, labels):
+        return needs(lambda: step(copied, batch, {task: label.value for task, label in labels.items()}))
+
+
+def with_schedule(schedule: ut.Schedule) -> Step:
+    """Our engine as a step."""
+
+    def step(graph: ut.Graph, images: Any, targets: Mapping[str, Any]) -> None:
+        ut.Engine(graph, schedule).forward_backward(images, targets)
+
+    return step
+
+
+def allocator_peak(graph: ut.Graph, run: Run, device: torch.device) -> int:
+    """Most bytes that torch's allocator had out at once during a step, beyond what was out before.
+
+    An independent yardstick: on a CPU the running sum of the profiler's allocation events, on CUDA the allocator's statistics
+    (less what cuBLAS keeps). Gradients are moved into memory that was there before, as soon as they are complete.
+    """
+    with _static_gradients(graph):
+        return _cuda_peak(run, device) if device.type == "cuda" else _events_peak(run)
+
+
+def _events_peak(run: Run) -> int:
+    from torch.profiler import ProfilerActivity, profile
+
+    with _errors_dropped(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    live = peak = 0
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+@contextmanager
+def _errors_dropped() -> Iterator[None]:
+    """The profiler's library writes two lines to stderr at every use."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _cuda_peak(run: Run, device: torch.device) -> int:
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+@contextmanager
+def _static_gradients(graph: nn.Module) -> Iterator[None]:
+    """Parameters' gradients, which count as static bytes, stand in memory made beforehand."""
+    places = {parameter: torch.empty_like(parameter) for parameter in graph.parameters() if parameter.requires_grad}
+
+    def move(parameter: Any) -> None:
+        if parameter.grad is not places[parameter]:
+            parameter.grad = places[parameter].copy_(parameter.grad)
+
+    handles = [parameter.register_post_accumulate_grad_hook(move) for parameter in places]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        graph.zero_grad(set_to_none=True)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step left: gradients by name, and buffers."""
+
+    gradients: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+
+def outcome(graph: nn.Module) -> Outcome:
+    """Of the last step."""
+    gradients = {name: p.grad.clone() for name, p in graph.named_parameters() if p.grad is not None}
+    return Outcome(gradients, {name: buffer.clone() for name, buffer in graph.named_buffers()})
+
+
+def restore(graph: nn.Module, buffers: Mapping[str, Tensor]) -> None:
+    """Put earlier buffers back, forget gradients, and start the random numbers anew."""
+    for name, buffer in graph.named_buffers():
+        buffer.copy_(buffers[name])
+    graph.zero_grad(set_to_none=True)
+    torch.manual_seed(1)
+
+
+def difference(ours: Outcome, reference: Outcome) -> dict[str, bool | float]:
+    """Whether gradients and buffers are bit for bit the reference's, and the gradients' relative distance.
+
+    "worst" is the largest over parameters of max |a - b| / max |b|, "gradient_error" is |a - b| / |b| over all of them.
+    """
+    pairs = [(ours.gradients[name].double(), gradient.double()) for name, gradient in reference.gradients.items()]
+    apart = sum((a - b).square().sum().item() for a, b in pairs)
+    norm = sum(b.square().sum().item() for _, b in pairs)
+    worst = max(((a - b).abs().max() / b.abs().max().clamp_min(1e-30)).item() for a, b in pairs)
+    return {
+        "bitwise": ours.gradients.keys() == reference.gradients.keys() and all(torch.equal(a, b) for a, b in pairs),
+        "gradient_error": (apart / norm) ** 0.5 if norm else apart,
+        "worst_error": worst,
+        "buffers_equal": all(torch.equal(ours.buffers[name], buffer) for name, buffer in reference.buffers.items()),
+    }
+
+
+def interleaved(runs: Mapping[str, Run], rounds: int, before: Run, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of every run in every round; all take turns, each other round in the opposite order.
+
+    Args:
+        runs: name -> step.
+        rounds: how often each is run.
+        before: called before each, outside of the clock.
+        device: is waited for.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds):
+        for name in list(runs) if number % 2 == 0 else list(runs)[::-1]:
+            before()
+            seconds[name].append(_seconds(runs[name], device))
+    return seconds
+
+
+def ratio(seconds: Sequence[float], reference: Sequence[float]) -> float:
+    """Median over the rounds of the ratio to the reference in the same round."""
+    return statistics.median(a / b for a, b in zip(seconds, reference, strict=True))
+
+
+def _seconds(run: Run, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
