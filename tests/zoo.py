@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -48,8 +49,9 @@ def entry(build: Callable[[], Case]) -> Callable[[], Case]:
 
 
 def schedules(graph: Graph) -> Iterator[Schedule]:
-    """Schedules of every shape: those of `bracketed` and of `nested`."""
+    """Schedules of every shape: those of `bracketed`, of `late` and of `nested`."""
     yield from bracketed(graph)
+    yield from late(graph)
     yield from nested(graph)
 
 
@@ -72,8 +74,30 @@ def bracketed(graph: Graph) -> Iterator[Schedule]:
     yield Schedule(tuple(map(Products, stages)))
     if len(stages) > 1:
         yield Schedule(tuple(Products(name) if place % 2 else name for place, name in enumerate(stages)))
-        for nest in (_left, _right, _halves):
+        for nest in (_right, _halves):
             yield Schedule((_brackets(nest(stages)),))
+
+
+def late(graph: Graph) -> Iterator[Schedule]:
+    """Every branch late that may be: with kept stages, in a nest, and in one with brackets."""
+    stages, may = graph.stage_names, late_branches(graph)
+    if not may:
+        return
+    runs = tuple(BranchRun(task, late=task in may) for task in graph.branches)
+    yield Schedule(stages, runs)
+    yield Schedule((_left(stages),), runs)
+    if len(stages) > 1:
+        yield Schedule((_brackets(_halves(stages)),), runs)
+
+
+def late_branches(graph: Graph) -> set[str]:
+    """The branches with one tap that share it with such branches only, and parameters with nobody."""
+    modules = [graph.trunk, *graph.heads.values(), *graph.criteria.values()]
+    owners = Counter(parameter for module in modules for parameter in module.parameters())
+    alone = {t: all(owners[p] == 1 for p in graph.heads[t].parameters()) for t in graph.branches}
+    single = {t for t in graph.branches if len(set(graph.taps[t])) == 1 and alone[t]}
+    others = {tap for t in graph.branches if t not in single for tap in graph.taps[t]}
+    return {t for t in single if graph.taps[t][0] not in others}
 
 
 def _brackets(item: Item) -> Item:
@@ -145,13 +169,15 @@ def labels(rows: int = BATCH, out: int = 3) -> Tensor:
 
 
 def two_tasks(trunk: dict[str, nn.Module], channels: Sequence[int], *, autocast: torch.dtype | None = None) -> Case:
-    """One task on the last stage, labelled everywhere; one on two stages, labelled on two scattered rows."""
+    """Tasks on the last stage, labelled everywhere; on two stages, on two scattered rows; on the first stage, on three rows."""
     names = list(trunk)
     branches = {
+        "low": Branch(Head(channels[:1]), names[:1], squared, weight=2),
         "top": Branch(Head(channels[-1:]), names[-1:], squared),
         "both": Branch(Head([channels[1], channels[-1]]), [names[1], names[-1]], squared, weight=0.5),
     }
-    return Case(Graph(trunk, branches), images(), {"top": labels(), "both": Labels(labels(2), [0, 3])}, autocast)
+    targets = {"top": labels(), "both": Labels(labels(2), [0, 3]), "low": Labels(labels(3), [1, 2, 3])}
+    return Case(Graph(trunk, branches), images(), targets, autocast)
 
 
 WIDTHS = (4, 6, 6, 8)

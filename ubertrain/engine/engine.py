@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import CheckpointError as RecomputeError
 
-from ubertrain.engine.branches import run_branch, without_autocast
 from ubertrain.engine.gradients import all_or_nothing
-from ubertrain.engine.graph import Graph, batch_size
-from ubertrain.engine.inplace import TapVersions
+from ubertrain.engine.graph import Graph
 from ubertrain.engine.matching import branch_runs, match, up_to
-from ubertrain.engine.spans import SpanRunner, explain
-from ubertrain.engine.streams import BranchStreams
-from ubertrain.engine.taps import Tap
+from ubertrain.engine.parts import Part, parts
+from ubertrain.engine.step import Step
+from ubertrain.engine.watch import Watch
 from ubertrain.errors import UbertrainError
 from ubertrain.planning.schedule import Schedule
 
@@ -27,22 +23,28 @@ class Engine:
 
     One step: the trunk forward through the schedule's spans; then, last branch first, each task with labelled rows: head, loss
     and backward into its taps' gradients; then one backward through the trunk. With T tasks the peak holds one head, not T.
+    A branch that is `late` runs inside the trunk's backward, when the gradient from above has reached its tap; where none can
+    come by, because the trunk up to the tap is frozen, it runs with the others.
 
     On a CPU gradients, buffers and random numbers after a step are bit for bit those of `sum(graph.losses(...).values())
-    .backward()`, for every schedule that does not split rows (`rows=k`); with split rows they agree to rounding.
+    .backward()`, for every schedule that does not split rows (`rows=k`). A branch in parts agrees to rounding, and so does a
+    whole step in parts (`rows=k` before the trunk), whose losses are divided as those of the whole batch; there random numbers,
+    of dropout in trunk and heads, are drawn part by part and are others than in one step.
 
     Args:
         graph: trained in place. Its modules may be moved, frozen or switched between training and evaluation at any time.
         schedule: must name every stage of the trunk once, in order; an `nn.Sequential` stage may be named by its children, one
             by one. Without a part for the branches, each runs all its rows at once.
+        watch: is told what each step does while it does it.
 
     Raises:
         ScheduleError: the schedule does not fit the graph.
     """
 
-    def __init__(self, graph: Graph, schedule: Schedule) -> None:
+    def __init__(self, graph: Graph, schedule: Schedule, *, watch: Watch | None = None) -> None:
         self.graph = graph
         self.schedule = schedule
+        self._watch = watch or Watch()
         self._stage_after = match(graph, schedule)
         self._runs = branch_runs(graph, schedule)
 
@@ -62,7 +64,7 @@ class Engine:
 
         Raises:
             TaskError: an unknown task, labels that do not fit their rows, a loss that is not one value per image.
-            ScheduleError: rows are to be split for a head that couples images, a stage writes in place where it must not, or a
+            ScheduleError: rows are to be split where images are coupled, a stage writes in place where it must not, or a
                 stage does not repeat itself under recompute, as far as shapes and dtypes tell.
             UbertrainError: gradients are switched off.
 
@@ -74,64 +76,21 @@ class Engine:
                 "torch.inference_mode()"
             )
         labelled = self.graph.labelled(images, targets)
-        batch = batch_size(images)
-        losses: dict[str, Tensor] = {}
-        taps: dict[str, Tap] = {}
-        with all_or_nothing(self.graph.parameters()), _dropped_at_the_end(taps):
-            runner = self._trunk_forward(images, tuple(labelled), taps)
-            streams = BranchStreams(images)
-            for run in reversed(self._runs):
-                if run.task in labelled:
-                    reads = [taps[tap] for tap in self.graph.taps[run.task]]
-                    with streams.of(self.graph.number(run.task)):
-                        losses[run.task] = run_branch(self.graph, run, labelled[run.task], reads, batch, scaler)
-            streams.close()
-            _trunk_backward(taps.values(), runner)
-        return {task: losses[task] for task in labelled}
+        terms: dict[str, list[Tensor]] = {task: [] for task in labelled}
+        with all_or_nothing(self.graph.parameters()):
+            for part in parts(self.graph, self.schedule.rows, images, labelled):
+                for task, term in self._run(part, scaler).items():
+                    terms[task].append(term)
+        return {task: found[0] if len(found) == 1 else torch.stack(found).sum() for task, found in terms.items()}
 
-    def _trunk_forward(self, images: Any, tasks: Sequence[str], taps: dict[str, Tap]) -> SpanRunner:
-        """Run the trunk as far as `tasks` need it and fill `taps`."""
-        wanted = {tap for task in tasks for tap in self.graph.taps[task]}
-        watch = TapVersions()
-
-        def on_stage(name: str, value: Any) -> None:
-            watch.check(name)
-            if (stage := self._stage_after.get(name)) in wanted:
-                taps[stage] = Tap(value, taps.values())
-                watch.record(stage, value)
-
-        items = up_to(self.schedule.trunk, set(self._stages(tasks)))
-        runner = SpanRunner(self.graph.stage, on_stage)
-        try:
-            runner.run(items, images)
-        finally:
-            watch.forget()
-        return runner
+    def _run(self, part: Part, scaler: torch.amp.GradScaler | None) -> dict[str, Tensor]:
+        """One forward and backward of a part, or of the whole batch."""
+        runs = [run for run in self._runs if run.task in part.labelled]
+        items = up_to(self.schedule.trunk, set(self._stages(part.labelled)))
+        return Step(self.graph, runs, self._stage_after, part, scaler, self._watch).run(items)
 
     def _stages(self, tasks: Iterable[str]) -> list[str]:
         """The schedule's names of the stages that must run for `tasks`."""
         names, needed = list(self.schedule.stages), self.graph.needed(tasks)
         last = max((i for i, name in enumerate(names) if self._stage_after.get(name) in needed), default=-1)
         return names[: last + 1]
-
-
-@contextmanager
-def _dropped_at_the_end(taps: dict[str, Tap]) -> Iterator[None]:
-    """Empties `taps`, also after an exception: a tap holds the graph, whose recompute closures hold `taps`, and Python's
-    collector cannot see that circle through autograd's nodes.
-    """
-    try:
-        yield
-    finally:
-        taps.clear()
-
-
-def _trunk_backward(taps: Iterable[Tap], runner: SpanRunner) -> None:
-    roots = [root for tap in taps for root in tap.free()]
-    if not roots:
-        return
-    try:
-        with without_autocast(roots[0].device.type):
-            torch.autograd.backward(roots)
-    except RecomputeError as error:
-        raise explain(error, runner.recomputing) from error

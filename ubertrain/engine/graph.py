@@ -18,6 +18,7 @@ from ubertrain.engine.labels import Labels
 from ubertrain.engine.module_tree import add_named, nested
 from ubertrain.engine.rows import take_rows
 from ubertrain.engine.streams import BranchStreams
+from ubertrain.engine.taps import alias
 from ubertrain.errors import TaskError
 
 
@@ -85,7 +86,7 @@ class Graph(nn.Module):
         """
         chosen = self._known(self.branches if tasks is None else tasks)
         taps = self._run_trunk(images, chosen)
-        return {task: self.heads[task]([_alias(taps[tap]) for tap in self.taps[task]]) for task in chosen}
+        return {task: self.heads[task]([alias(taps[tap]) for tap in self.taps[task]]) for task in chosen}
 
     def losses(self, images: Any, targets: Mapping[str, Any]) -> dict[str, Tensor]:
         """The terms of the objective by plain autograd; their plain sum is what `Engine.forward_backward` differentiates.
@@ -138,14 +139,15 @@ class Graph(nn.Module):
             if name in wanted:
                 taps[name] = value
                 versions.record(name, value)
+                value = alias(value)
         return taps
 
     def _term(self, task: str, share: Labelled, taps: Mapping[str, Any], batch: int) -> Tensor:
         torch.clear_autocast_cache()  # casts of weights are made per branch, as in the engine: same sums, memory flat in T
-        levels = [take_rows(_alias(taps[tap]), share.rows, batch) for tap in self.taps[task]]
+        levels = [take_rows(alias(taps[tap]), share.rows, batch) for tap in self.taps[task]]
         branch = BranchCall(self, task)
         several = self._shared_parameters()
-        shared = {name: _alias(p) for name, p in branch.named_parameters() if p in several}
+        shared = {name: alias(p) for name, p in branch.named_parameters() if p in several}
         values = torch.func.functional_call(branch, shared, (levels, share.labels.value, len(share.rows)))
         return term(values, self.branches[task].weight, share.divisor)
 
@@ -199,15 +201,6 @@ def batch_size(images: Any) -> int:
 def term(values: Tensor, weight: float, divisor: int) -> Tensor:
     """One task's term of the objective from its losses per row, or from some of its rows: weight * sum / divisor."""
     return values.sum() * (weight / divisor)
-
-
-def _alias(value: Any) -> Any:
-    """A view of each tensor with a gradient node of its own.
-
-    What one branch adds to a tap, or to a parameter that it shares, is so summed before it meets what others add: the engine's
-    order of summation.
-    """
-    return pytree.tree_map_only(Tensor, lambda leaf: leaf.view_as(leaf), value)
 
 
 def _near(name: str, known: Iterable[str]) -> str:

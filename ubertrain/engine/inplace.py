@@ -13,14 +13,16 @@ class TapVersions:
 
     def __init__(self) -> None:
         self._taps: list[tuple[str, Any, list[int]]] = []
+        self._passing: list[tuple[str, Any, list[int]]] = []
 
-    def record(self, name: str, value: Any) -> None:
-        """Remember the tap `name` as it is now."""
-        self._taps.append((name, value, versions(value)))
+    def record(self, name: str, value: Any, *, until_next: bool = False) -> None:
+        """Remember the tap `name` as it is now; `until_next`: until the next check only, for a tap that must not be held."""
+        (self._passing if until_next else self._taps).append((name, value, versions(value)))
 
     def check(self, stage: str) -> None:
         """Raise `ScheduleError` if a recorded tap has changed; `stage` is what has just run."""
-        for name, value, before in self._taps:
+        passing, self._passing = self._passing, []
+        for name, value, before in (*self._taps, *passing):
             if versions(value) != before:
                 raise ScheduleError(
                     f"stage {stage!r} writes in place into tap {name!r}, which branches read; use the out-of-place form in "
@@ -30,6 +32,7 @@ class TapVersions:
     def forget(self) -> None:
         """Let go of the taps, which would otherwise live as long as the closures of the recompute."""
         self._taps.clear()
+        self._passing.clear()
 
 
 def versions(value: Any) -> list[int]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
-from ubertrain.engine.graph import Graph
+from ubertrain.engine.graph import BranchCall, Graph
 from ubertrain.errors import ScheduleError
 from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span, stage_of
 
@@ -68,7 +68,7 @@ def branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
     """How the branches run, in order of declaration: as the schedule says, or whole if it says nothing of branches.
 
     Raises:
-        ScheduleError: the schedule's branches are not the graph's, in their order.
+        ScheduleError: the schedule's branches are not the graph's, in their order, or one cannot run late.
     """
     if not schedule.branches:
         return tuple(map(BranchRun, graph.branches))
@@ -83,4 +83,30 @@ def branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
             f"the schedule must name the branches in the order of their declaration, in which gradients are summed: "
             f"{', '.join(graph.branches)}; got {', '.join(run.task for run in schedule.branches)}"
         )
+    for run in schedule.branches:
+        if run.late:
+            _check_late(graph, run.task, {other.task for other in schedule.branches if other.late})
     return schedule.branches
+
+
+def _check_late(graph: Graph, task: str, late: set[str]) -> None:
+    """Raise `ScheduleError` if a late branch would change the order in which gradients are summed."""
+    taps = set(graph.taps[task])
+    if len(taps) > 1:
+        raise ScheduleError(f"branch {task!r} cannot run late: it reads {len(taps)} taps, {', '.join(sorted(taps))}, not one")
+    if top := [other for other in graph.branches if other not in late and taps & set(graph.taps[other])]:
+        raise ScheduleError(
+            f"branch {task!r} cannot run late while {', '.join(top)} reads {min(taps)!r} before the trunk's backward: the "
+            "tap's gradients are summed in the order of declaration; write late behind all that read it, or behind none"
+        )
+    state = set(_state(BranchCall(graph, task)))
+    sharing = [other for other in graph.branches if other != task and state & set(_state(BranchCall(graph, other)))]
+    if sharing or state & set(_state(graph.trunk)):
+        raise ScheduleError(
+            f"branch {task!r} cannot run late: it shares parameters or buffers with {', '.join(sharing) or 'the trunk'}, whose "
+            "gradients must be summed in the order of declaration"
+        )
+
+
+def _state(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]

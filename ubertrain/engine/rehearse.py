@@ -19,7 +19,7 @@ from ubertrain.errors import ScheduleError
 from ubertrain.planning.schedule import Schedule
 
 
-def rehearse(graph: Graph, schedule: Schedule, images: Any, targets: Mapping[str, Any]) -> int:
+def rehearse(graph: Graph, schedule: Schedule, images: Any, targets: Mapping[str, Any], *, rounding: int = 1) -> int:
     """Peak bytes of one step as `LiveBytes` would count them, without computing or allocating it.
 
     Args:
@@ -27,6 +27,7 @@ def rehearse(graph: Graph, schedule: Schedule, images: Any, targets: Mapping[str
         schedule: the schedule to try.
         images: a batch, or tensors of its shape, dtype and device.
         targets: labels of the batch; their rows decide which branches run.
+        rounding: see `LiveBytes`.
 
     Raises:
         ScheduleError: the schedule does not fit the graph, or the shapes of a head or loss depend on values.
@@ -35,7 +36,7 @@ def rehearse(graph: Graph, schedule: Schedule, images: Any, targets: Mapping[str
         engine = Engine(_fake_copy(graph, mode), schedule)
         images = _fake(images, mode)
         labels = {task: _fake_labels(Labels.of(target), mode) for task, target in targets.items()}
-        with LiveBytes() as meter:
+        with LiveBytes(rounding) as meter:
             try:
                 engine.forward_backward(images, labels)
             except (DataDependentOutputException, DynamicOutputShapeException) as error:

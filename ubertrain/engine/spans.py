@@ -17,6 +17,7 @@ from ubertrain.engine.buffers import MovedBuffers
 from ubertrain.engine.host_random import HostState, capture, replayed
 from ubertrain.engine.inplace import begins_in_place, versions
 from ubertrain.engine.products import ProductStore
+from ubertrain.engine.watch import Watch
 from ubertrain.errors import ScheduleError
 from ubertrain.planning.schedule import Item, Products, Schedule, Span, stage_of
 
@@ -41,14 +42,21 @@ class SpanRunner:
         on_stage: see `OnStage`.
         gates: stage -> what its value passes. A gate stands outside the spans that end at its stage, where the value is there
             anyway.
+        watch: is told what is run.
     """
 
     def __init__(
-        self, stage: Callable[[str], nn.Module], on_stage: OnStage, *, gates: Mapping[str, Gate] | None = None
+        self,
+        stage: Callable[[str], nn.Module],
+        on_stage: OnStage,
+        *,
+        gates: Mapping[str, Gate] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._stage = stage
         self._on_stage = on_stage
         self._gates = gates or {}
+        self._watch = watch or Watch()
         self._products: dict[str, ProductStore] = {}
         self.recomputing: Item | None = None
 
@@ -77,8 +85,11 @@ class SpanRunner:
         module = self._stage(name)
         if keeps_input and begins_in_place(module):
             value = pytree.tree_map_only(Tensor, Tensor.clone, value)
-        value = module(value)
+        given = value
+        with self._watch.during(f"forward {name}" if first else f"recompute {name}"):
+            value = module(given)
         if first:
+            self._watch.ran(name, given, value)
             self._on_stage(name, value)
         return value
 

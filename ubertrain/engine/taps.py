@@ -12,6 +12,23 @@ from torch.utils import _pytree as pytree
 from ubertrain.engine.rows import add_rows, take_rows
 
 
+def alias(value: Any) -> Any:
+    """A view of each tensor with a gradient node of its own.
+
+    What comes through it, from one branch or from the trunk above a tap, is so summed before it meets what comes through
+    others: the engine's order of summation.
+    """
+    return pytree.tree_map_only(Tensor, lambda leaf: leaf.view_as(leaf), value)
+
+
+class AliasGate:
+    """Stands between a tap and the next stage, so that the trunk's gradient is one term of the tap's, as a branch's is."""
+
+    def through(self, value: Any, *, first: bool) -> Any:
+        """An alias of `value`; recomputed values are not differentiated and pass as they are."""
+        return alias(value) if first else value
+
+
 class Tap:
     """One tapped value of one step: any pytree of tensors.
 
@@ -32,6 +49,13 @@ class Tap:
         """The labelled rows, cut off from the trunk; a backward that reaches them adds its gradient to the tap's."""
         leaves = [leaf.read(rows, batch) if isinstance(leaf, _TapLeaf) else leaf for leaf in self._leaves]
         return pytree.tree_unflatten(leaves, self._structure)
+
+    def gathered(self, tensor: Tensor) -> Tensor | None:
+        """The gradient that has been gathered for one of the tap's tensors, which is let go; None if there is none."""
+        for leaf in self._leaves:
+            if isinstance(leaf, _TapLeaf) and leaf.value is tensor and leaf.gathered.total is not None:
+                return leaf.gathered.pop()
+        return None
 
     def free(self) -> list[Tensor]:
         """Let go of the values, and return scalars from which a backward sends the gathered gradients into the trunk."""

@@ -1,0 +1,130 @@
+"""One forward and backward of one part of a batch: trunk, branches, trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils.checkpoint import CheckpointError as RecomputeError
+
+from ubertrain.engine.branches import run_branch, without_autocast
+from ubertrain.engine.graph import Graph
+from ubertrain.engine.inplace import TapVersions
+from ubertrain.engine.late import LateTap, differentiable
+from ubertrain.engine.parts import Part
+from ubertrain.engine.spans import Gate, SpanRunner, explain
+from ubertrain.engine.streams import BranchStreams
+from ubertrain.engine.taps import AliasGate, Tap
+from ubertrain.engine.watch import Watch
+from ubertrain.planning.schedule import BranchRun, Item
+
+
+class Step:
+    """What is alive between the parts of one step; for one `run`.
+
+    Args:
+        graph: trained in place.
+        runs: how the branches of the labelled tasks run, in order of declaration.
+        stage_after: name in the schedule -> the stage of the graph whose output is there once it has run.
+        part: images and labels.
+        scaler: scales losses before their backward.
+        watch: is told what happens.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        runs: Sequence[BranchRun],
+        stage_after: Mapping[str, str],
+        part: Part,
+        scaler: torch.amp.GradScaler | None,
+        watch: Watch,
+    ) -> None:
+        self._graph, self._runs, self._part, self._scaler, self._watch = graph, runs, part, scaler, watch
+        self._taps: dict[str, Tap] = {}
+        self._late: dict[str, LateTap] = {}
+        for tap in {graph.taps[run.task][0] for run in runs if run.late}:
+            readers = [run for run in runs if run.late and graph.taps[run.task][0] == tap]
+            self._late[tap] = LateTap(tap, partial(self._run_late, readers))
+        self._tapped = {name: tap for name, tap in stage_after.items() if any(tap in graph.taps[run.task] for run in runs)}
+        self._autocast = _autocast_as_now(part.images)
+        self._losses: dict[str, Tensor] = {}
+
+    def run(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        """The losses of the part's tasks; `items` are the trunk's, as far as they need it."""
+        try:
+            runner = self._trunk_forward(items)
+            self._streams = BranchStreams(self._part.images)
+            for run in reversed(self._runs):
+                if all(tap in self._taps for tap in self._graph.taps[run.task]):
+                    self._branch(run, [self._taps[tap] for tap in self._graph.taps[run.task]])
+            if not self._late:
+                self._streams.close()
+            self._trunk_backward(runner)
+            if self._late:
+                self._streams.close()
+            return self._losses
+        finally:
+            # Taps and roots hold the graph, which holds this: a circle that Python's collector cannot see.
+            for late in self._late.values():
+                late.forget()
+            self._taps.clear()
+            self._late.clear()
+
+    def _trunk_forward(self, items: Sequence[Item]) -> SpanRunner:
+        """Run the trunk and fill `_taps`."""
+        versions = TapVersions()
+
+        def on_stage(name: str, value: Any) -> None:
+            versions.check(name)
+            if (tap := self._tapped.get(name)) is None:
+                return
+            late = tap in self._late and differentiable(value)
+            versions.record(tap, value, until_next=late)
+            if not late:  # also what was to run late, where no gradient will ever come by
+                self._taps[tap] = Tap(value, self._taps.values())
+
+        gates: dict[str, Gate] = {name: self._late.get(tap, _ALIAS) for name, tap in self._tapped.items()}
+        runner = SpanRunner(self._graph.stage, on_stage, gates=gates, watch=self._watch)
+        try:
+            runner.run(items, self._part.images)
+        finally:
+            versions.forget()
+        return runner
+
+    def _branch(self, run: BranchRun, reads: Sequence[Tap]) -> None:
+        share = self._part.labelled[run.task]
+        with self._streams.of(self._graph.number(run.task)), self._watch.during(f"branch {run.task}"):
+            self._losses[run.task] = run_branch(self._graph, run, share, reads, self._part.batch, self._scaler)
+
+    def _run_late(self, runs: Sequence[BranchRun], tap: Tap) -> None:
+        """Called in the trunk's backward, under the autocast of the forward as at the top."""
+        with self._autocast():
+            for run in reversed(runs):
+                self._branch(run, [tap] * len(self._graph.taps[run.task]))
+
+    def _trunk_backward(self, runner: SpanRunner) -> None:
+        roots = [root for tap in self._taps.values() for root in tap.free()]
+        roots += [late.root for late in self._late.values() if late.root is not None]
+        if not roots:
+            return
+        try:
+            with without_autocast(roots[0].device.type):
+                torch.autograd.backward(roots)
+        except RecomputeError as error:
+            raise explain(error, runner.recomputing) from error
+
+
+_ALIAS = AliasGate()
+
+
+def _autocast_as_now(images: Any) -> Callable[[], AbstractContextManager[Any]]:
+    """Makes contexts in which autocast, on the device of `images`, is as it is now."""
+    device = next(leaf.device.type for leaf in pytree.tree_leaves(images) if isinstance(leaf, Tensor))
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    return partial(torch.autocast, device, dtype, enabled, torch.is_autocast_cache_enabled())
