@@ -31,23 +31,29 @@ if TYPE_CHECKING:
     from ubertrain.engine.meter import LiveBytes as LiveBytes
     from ubertrain.engine.rehearse import rehearse as rehearse
     from ubertrain.engine.split import split as split
+    from ubertrain.planning.chain import Chain as Chain
+    from ubertrain.planning.plan import plan as plan
     from ubertrain.planning.schedule import Schedule as Schedule
+    from ubertrain.planning.simulate import simulate as simulate
     from ubertrain.registry import register_task as register_task
     from ubertrain.task import Task as Task
 else:
     _HOMES = {
         "annotation": "ubertrain.annotation",
         "Branch": "ubertrain.engine.branch:Branch",
+        "Chain": "ubertrain.planning.chain:Chain",
         "Engine": "ubertrain.engine.engine:Engine",
         "fit": "ubertrain.engine.fit:fit",
         "Graph": "ubertrain.engine.graph:Graph",
         "Labels": "ubertrain.engine.labels:Labels",
         "Level": "ubertrain.engine.level:Level",
         "LiveBytes": "ubertrain.engine.meter:LiveBytes",
+        "plan": "ubertrain.planning.plan:plan",
         "rehearse": "ubertrain.engine.rehearse:rehearse",
         "Schedule": "ubertrain.planning.schedule:Schedule",
         "split": "ubertrain.engine.split:split",
         "register_task": "ubertrain.registry:register_task",
+        "simulate": "ubertrain.planning.simulate:simulate",
         "Task": "ubertrain.task:Task",
         "testing": "ubertrain.testing",
     }

@@ -26,7 +26,17 @@ class ScheduleError(UbertrainError):
 
 
 class BudgetError(UbertrainError):
-    """A memory budget that no known schedule meets. Names the smallest feasible budget."""
+    """A memory budget that no known schedule meets. Names the smallest feasible budget.
+
+    Attributes:
+        smallest: that budget in bytes, if it is known.
+        schedule: what needs no more than that, if it is known.
+    """
+
+    def __init__(self, message: str, *, smallest: int | None = None, schedule: object = None) -> None:
+        super().__init__(message)
+        self.smallest = smallest
+        self.schedule = schedule
 
 
 class StateError(UbertrainError):

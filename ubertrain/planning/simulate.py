@@ -16,7 +16,7 @@ from ubertrain.errors import ScheduleError
 from ubertrain.planning.chain import BranchCost, Chain, Keeping, StageCost
 from ubertrain.planning.schedule import Item, Products, Schedule, Span, stage_of
 
-_SCALAR = 4
+SCALAR = 4
 """Bytes of what starts the backward at a tap."""
 
 
@@ -110,7 +110,7 @@ class _Walk:
         """The branches at the top, after which the values of taps are let go."""
         for branch in reversed(self.top):
             self._branch(branch)
-        self.live = self.live - self._inside + _SCALAR * len(self.tapped)
+        self.live = self.live - self._inside + SCALAR * len(self.tapped)
 
     def backward(self, items: Sequence[Item], holds: Sequence[int]) -> None:
         """The backward of items that are all held, last to first."""
