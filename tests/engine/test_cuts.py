@@ -108,3 +108,18 @@ def test_attributes_do_not_cross() -> None:
     cuts = Cuts(steps, [3])
     assert cuts.choose(finer=False) == [2]
     assert cuts.crossing(2) == [2]
+
+
+def test_a_sum_goes_with_the_product_before_it() -> None:
+    """Behind a product that is only added to something there is one cut, after the sum."""
+    steps = [
+        Step(view=True),
+        Step(reads=(0,)),
+        Step(reads=(1,), product=True),
+        Step(reads=(0, 2), light=True),
+        Step(reads=(3,)),
+        Step(reads=(3, 4), product=True),
+    ]
+    assert Cuts(steps, [5]).choose(finer=True) == [3]
+    heavy = [*steps[:3], Step(reads=(0, 2)), *steps[4:]]
+    assert Cuts(heavy, [5]).choose(finer=True) == [2, 3]

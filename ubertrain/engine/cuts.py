@@ -17,6 +17,7 @@ class Step:
         writes: the steps whose values it overwrites.
         product: it is a convolution, a matrix product or a module kept whole: what stages are made around.
         view: it computes nothing.
+        light: it computes, but its backward needs none of the values, like a sum's.
         size: its value is no tensor.
         constant: its value is an attribute, which every stage can read anew.
         part: it takes its value out of a tuple that the step before returned.
@@ -27,6 +28,7 @@ class Step:
     writes: tuple[int, ...] = ()
     product: bool = False
     view: bool = False
+    light: bool = False
     size: bool = False
     constant: bool = False
     part: bool = False
@@ -69,7 +71,8 @@ class Cuts:
         """The cuts to make.
 
         Between single tensors, as late as each stage holds one product and what follows it; and behind taps. With `finer`,
-        also right behind every product, or behind what overwrites its result.
+        also right behind every product, or behind what overwrites its result, unless what follows up to the next cut keeps
+        nothing: a recompute that stops at the product's input would then have to go on to the product for no one.
         """
         whole = self._grouped()
         if not finer:
@@ -116,7 +119,7 @@ class Cuts:
         return [cut for cut in cuts if cut < self._end and self._open[cut] > 0]
 
     def _is_idle(self, first: int, second: int) -> bool:
-        return all(step.view for step in self._steps[first + 1 : second + 1])
+        return all(step.view or step.light for step in self._steps[first + 1 : second + 1])
 
 
 def _overwritten(steps: Sequence[Step]) -> list[int | None]:

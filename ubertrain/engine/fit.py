@@ -1,50 +1,60 @@
-"""The schedule that fits a budget, tried out on fake tensors until one does."""
+"""Budget -> schedule: estimate, plan, rehearse, and tighten until it fits to the byte."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from ubertrain.engine.chain_cache import remembered
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.rehearse import rehearse
 from ubertrain.errors import BudgetError
-from ubertrain.planning.every_k import every_k
-from ubertrain.planning.keep_all import keep_all
+from ubertrain.planning.chain import Chain
+from ubertrain.planning.plan import plan
 from ubertrain.planning.schedule import Schedule
-from ubertrain.units import format_bytes, parse_bytes
+from ubertrain.planning.simulate import simulate
+from ubertrain.units import parse_bytes
+
+_TRIES = 8
 
 
-def candidates(graph: Graph) -> Iterator[Schedule]:
-    """Schedules worth trying, the cheapest first: nothing recomputed, then equal spans, lengths near sqrt(stages) first."""
-    stages, tasks = graph.stage_names, tuple(graph.branches)
-    yield keep_all(stages, tasks)
-    best = math.sqrt(len(stages))
-    for k in sorted(range(1, len(stages) + 1), key=lambda k: abs(k - best)):
-        yield every_k(stages, tasks, k)
-
-
-def fit(graph: Graph, images: Any, targets: Mapping[str, Any], *, budget: int | str) -> Schedule:
-    """The first of `candidates` whose rehearsed peak is within `budget`, to the byte.
+def fit(
+    graph: Graph,
+    images: Any,
+    targets: Mapping[str, Any],
+    *,
+    budget: int | str,
+    cost: str = "auto",
+    planner: str = "optimal",
+    rounding: int = 1,
+    chain: Chain | None = None,
+) -> Schedule:
+    """The cheapest schedule whose rehearsed peak is within `budget`, to the byte.
 
     Args:
         graph: is not touched.
-        images: a batch, or tensors of its shape, dtype and device.
+        images: a batch, tensors of its shape and dtype without memory, or its shape, like (8, 3, 512, 512).
         targets: labels of the batch: the fullest that training will meet.
         budget: bytes of activations, what `LiveBytes` counts, as a number or like "6GiB".
+        cost: what is to be saved, see `estimate`.
+        planner: "optimal", or a baseline, see `plan`.
+        rounding: see `estimate`.
+        chain: of this step, if it has been measured already.
 
     Raises:
-        BudgetError: none fits; names the smallest peak that a known schedule reaches.
+        BudgetError: nothing fits; names the smallest feasible budget, the moment of its peak, and what would lower it.
+        ScheduleError: the shapes of a head or loss depend on values.
     """
     limit = parse_bytes(budget)
-    peaks: dict[Schedule, int] = {}
-    for schedule in candidates(graph):
-        peaks[schedule] = rehearse(graph, schedule, images, targets)
-        if peaks[schedule] <= limit:
+    chain = remembered(graph, images, targets, cost=cost, rounding=rounding) if chain is None else chain
+    aim = limit
+    for _ in range(_TRIES):
+        schedule = plan(chain, aim, planner)
+        over = rehearse(graph, schedule, images, targets, rounding=rounding) - limit
+        if over <= 0:
             return schedule
-    best = min(peaks, key=lambda schedule: peaks[schedule])
+        aim = min(aim, simulate(chain, schedule).peak_bytes) - over  # the simulation was short by as much
     raise BudgetError(
-        f"no schedule keeps the activations of this step within {format_bytes(limit)} ({limit} bytes); the smallest feasible "
-        f"budget is {format_bytes(peaks[best])} ({peaks[best]} bytes), by: {best}. Raise the budget to that, or lower the "
-        "batch or the image size"
+        f"the plans for a budget of {limit} bytes need more when they are rehearsed, the last one by {over} bytes: {schedule}; "
+        "a stage of this graph does not cost by itself what it costs in the trunk. Raise the budget by that much"
     )

@@ -34,6 +34,7 @@ _VIEWS = {
     *("broadcast_tensors", "narrow", "select", "diagonal", "unfold", "as_strided", "chunk", "split", "split_with_sizes"),
     *("tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "getitem", "getattr", "detach", "real", "imag", "_assert"),
 }
+_LIGHT = {"add", "add_", "iadd", "sub", "sub_", "isub", "neg", "cat", "concat", "stack"}
 _MAYBE_SAME = {
     *("contiguous", "to", "type", "type_as", "float", "double", "half", "bfloat16", "int", "long", "bool", "cpu", "cuda"),
     *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"),
@@ -71,6 +72,10 @@ class Operations:
         if node.op == "call_module":
             return isinstance(self._module(str(node.target)), _VIEW_LAYERS)
         return node.op in ("get_attr", "placeholder") or _name(node) in _VIEWS or self.is_size(node)
+
+    def is_light(self, node: fx.Node) -> bool:
+        """Whether its backward needs no value: it adds or joins tensors."""
+        return _name(node) in _LIGHT
 
     def is_size(self, node: fx.Node) -> bool:
         """Whether its value is a number, a shape, a dtype or a device, and no tensor."""

@@ -207,6 +207,7 @@ def _steps(nodes: Sequence[fx.Node], operations: Operations) -> list[Step]:
             writes=places(operations.written(node)),
             product=operations.is_product(node),
             view=operations.is_view(node),
+            light=operations.is_light(node),
             size=operations.is_size(node),
             constant=node.op == "get_attr",
             part=operations.is_part_of_product(node),
