@@ -15,6 +15,7 @@ from ubertrain.engine.engine import Engine
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
+from ubertrain.engine.watch import Watch
 from ubertrain.errors import ScheduleError
 from ubertrain.planning.schedule import Schedule
 
@@ -32,11 +33,20 @@ def rehearse(graph: Graph, schedule: Schedule, images: Any, targets: Mapping[str
     Raises:
         ScheduleError: the schedule does not fit the graph, or the shapes of a head or loss depend on values.
     """
+    meter = LiveBytes(rounding)
+    run_fake_step(graph, schedule, images, targets, meter, Watch())
+    return meter.peak
+
+
+def run_fake_step(
+    graph: Graph, schedule: Schedule, images: Any, targets: Mapping[str, Any], meter: LiveBytes, watch: Watch
+) -> None:
+    """One step of the engine on fake tensors under `meter`; raises as `rehearse`."""
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.random.fork_rng(devices=[]):
-        engine = Engine(_fake_copy(graph, mode), schedule)
+        engine = Engine(_fake_copy(graph, mode), schedule, watch=watch)
         images = _fake(images, mode)
         labels = {task: _fake_labels(Labels.of(target), mode) for task, target in targets.items()}
-        with LiveBytes(rounding) as meter:
+        with meter:
             try:
                 engine.forward_backward(images, labels)
             except (DataDependentOutputException, DynamicOutputShapeException) as error:
@@ -44,7 +54,6 @@ def rehearse(graph: Graph, schedule: Schedule, images: Any, targets: Mapping[str
                     f"this graph cannot be rehearsed: {error.func} needs values, not only shapes. Give it a fixed size (top-k, "
                     "weights instead of a boolean index), or measure a real step under LiveBytes"
                 ) from error
-    return meter.peak
 
 
 def _fake_copy(graph: Graph, mode: FakeTensorMode) -> Graph:

@@ -85,11 +85,9 @@ class SpanRunner:
         module = self._stage(name)
         if keeps_input and begins_in_place(module):
             value = pytree.tree_map_only(Tensor, Tensor.clone, value)
-        given = value
         with self._watch.during(f"forward {name}" if first else f"recompute {name}"):
-            value = module(given)
+            value = module(value)
         if first:
-            self._watch.ran(name, given, value)
             self._on_stage(name, value)
         return value
 

@@ -1,7 +1,6 @@
 """Somebody who is told what a step does while it does it."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 
 class Watch:
@@ -10,6 +9,3 @@ class Watch:
     def during(self, what: str) -> AbstractContextManager[None]:
         """The context in which `what` happens: "forward res2.0", "recompute res2.0" or "branch depth"."""
         return nullcontext()
-
-    def ran(self, stage: str, given: Any, value: Any) -> None:
-        """Told after the first run of every stage: its input and its output."""
