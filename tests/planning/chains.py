@@ -28,16 +28,20 @@ def chain_of(stages: tuple[StageCost, ...], branches: tuple[BranchCost, ...], un
     return Chain(stages, unused, branches, tuple(branch.task for branch in branches), "FLOPs", 0, 0.0, 2)
 
 
-def drawn_chain(seed: int, count: int, noted: int = 0) -> Chain:
+def drawn_chain(seed: int, count: int, noted: int = 0, simple: bool = False) -> Chain:
     """`count` stages with one to three branches: values handed on, frozen stages, several taps, heads in rows.
 
     Args:
         seed: another chain for each.
         count: stages.
         noted: most bytes of copied buffers a stage.
+        simple: no value is handed on, none is kept in part, and one branch runs at the top, on the last stage.
     """
     draw = random.Random(seed)
     stages = tuple(_drawn_stage(draw, number, noted) for number in range(count))
+    if simple:
+        plain = tuple(replace(stage, output=stage.output[:1], products=None) for stage in stages)
+        return chain_of(plain, (branch("t0", count - 1, may_be_late=False),))
     branches = [_drawn_branch(draw, task, stages, last=task == "t0") for task in ("t0", "t1", "t2")[: draw.randint(1, 3)]]
     draw.shuffle(branches)
     return chain_of(stages, tuple(branches))

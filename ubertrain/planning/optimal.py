@@ -3,6 +3,8 @@
 The class. A schedule is a list of items; an item is a stage kept whole, a stage of which only products are kept, or a span,
 which is a list again. All branches of a tap run late, or all at the top. Within this class, with sizes that are multiples of
 the slot and no copies of buffers, what is found is optimal: no schedule that `simulate` puts within the budget does less work.
+Outside of it are sequences that drop a value before its span is run again. Of 1848 pairs of a drawn chain with one tap and a
+budget, 9 have one that saves work, by 11.5 % at most; none has one that needs a smaller budget.
 
 The programme follows the one for heterogeneous chains: Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova, "Optimal
 checkpointing for heterogeneous chains" (2019). With m slots free beside all that is held,
