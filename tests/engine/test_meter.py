@@ -90,3 +90,16 @@ def test_a_sparse_gradient_stops_counting_too() -> None:
     assert layer.weight.grad is not None and layer.weight.grad.is_sparse
     assert meter.peak >= 2 * 16 * 4
     assert meter.live == 0
+
+
+def test_storages_are_rounded_one_by_one() -> None:
+    """With a rounding of 512, two scalars count 1024 bytes and 513 bytes count as much; a whole multiple stays."""
+    with LiveBytes(rounding=512) as meter:
+        scalars = [torch.zeros(()), torch.zeros(())]
+        assert meter.live == 1024
+        odd = torch.zeros(513, dtype=torch.uint8)
+        assert meter.live == 2048
+        even = torch.zeros(KIB)
+        assert meter.live == 3072
+        del scalars, odd, even
+    assert (meter.live, meter.peak) == (0, 3072)
