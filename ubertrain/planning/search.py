@@ -25,6 +25,12 @@ _BYTES = 256 * 2**20
 _SLOTS = (400, 20_000)
 """Fewest and most slots of a table."""
 
+_FINE = 24
+"""Slots for each stage with which one table is enough."""
+
+_PARTS = (1, 2, 8, 32)
+"""Else tables are made for these parts of the largest budget, each with finer slots than the one before."""
+
 _ABOVE = 24
 """How many slots above a budget schedules are tried: sizes were rounded."""
 
@@ -159,14 +165,12 @@ def _tables(chain: Chain) -> Iterator[Table]:
     for late in sets:
         most = simulate(chain, _keep_all(chain, late)).peak_bytes
         slots = _slots(len(chain.stages), len(sets))
-        while True:
-            slot = _slot(chain, most, slots)
-            table = Table(chain, late, slot, -(-most // slot) + (_ABOVE if slot > 1 else 0))
-            yield table
-            # The slots of a long chain are coarse: what a fourth of the budget can do is solved once more, in finer ones.
-            if slots >= 24 * len(chain.stages) or not table.steps or table.steps[0][0] * slot * 4 > most:
+        for part in _PARTS if slots < _FINE * len(chain.stages) else _PARTS[:1]:
+            slot = _slot(chain, most // part, slots)
+            table = Table(chain, late, slot, -(-most // part // slot) + (_ABOVE if slot > 1 else 0))
+            if not table.steps:
                 break
-            most //= 4
+            yield table
 
 
 def _slots(count: int, sets: int) -> int:
