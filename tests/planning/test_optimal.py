@@ -72,12 +72,13 @@ def taped_chain(count: int) -> Chain:
 @pytest.mark.parametrize("count", [2, 5, 10, 17, 30])
 def test_equal_stages_are_run_as_often_as_revolve_proves_necessary(count: int) -> None:
     """With room for one kept stage and some values, the runs are those of the binomial formula."""
-    programme = Programme(taped_chain(count))
+    chain = taped_chain(count)
+    programme, least = Programme(chain), 1000 + chain.starts
     for held in range(1, 9):
-        found = programme.best(1000 + 4 + held)
+        found = programme.best(least + held)
         assert found is not None
         assert found.work == least_runs(count, held) + 1  # the run of the last stage, which is kept, is counted here alone
-    assert programme.best(1000 + 4) is None
+    assert programme.best(least) is None
 
 
 @pytest.mark.parametrize("slot", [2, 3, 7])

@@ -142,7 +142,7 @@ def test_rows_are_split_no_further_than_needed(budget: int, rows: int | None) ->
     """A head that couples no images runs whole if that fits, else with the most rows that do; nothing is recomputed."""
     head = branch("t", 1, rows=8, first_peak=99, later_peak=99, one_row=30, per_row=10, may_be_late=False)
     chain = chain_of(EQUAL.stages[:2], (head,))
-    schedule = plan(chain, budget)
+    schedule = plan(chain, budget + chain.starts)
     assert schedule.branches[0].rows == rows
     assert simulate(chain, schedule).recompute_work == 0
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from ubertrain.planning.chain import Chain
-from ubertrain.planning.simulate import SCALAR
 
 State = tuple[int, str]
 """Stages whose backward is to come, count + 1 before the branch has run; per stage "-" nothing, "v" its value, "k" kept."""
@@ -37,7 +36,7 @@ def _moves(chain: Chain, rest: int, alive: str) -> Iterator[tuple[float, int, St
     """(work, peak, next state) of everything that can be done now."""
     count, (branch,) = len(chain.stages), chain.branches
     before = rest == count + 1
-    held = _bytes(chain, alive) + (0 if before else branch.left + SCALAR)
+    held = _bytes(chain, alive) + chain.starts + (0 if before else branch.left)
     top = count if before else rest - 1  # runs below this stage can be of use
     pending = 0 if before else chain.stages[rest - 1].pending
     for number, what in enumerate(alive):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from ubertrain.engine.meter import LiveBytes
 from ubertrain.engine.roofline import op_cost, unit_of
 from ubertrain.engine.stage_cost import StageMeter
 from ubertrain.engine.work import OpCost, Work
-from ubertrain.planning.chain import Chain
+from ubertrain.planning.chain import Chain, Keeping, StageCost
 
 
 def estimate(graph: Graph, images: Any, targets: Mapping[str, Any], *, cost: str = "auto", rounding: int = 1) -> Chain:
@@ -62,6 +64,7 @@ def measure(graph: Graph, images: Any, labels: Mapping[str, Labels], cost: OpCos
         stages.append(meter.measure(name, graph.stage(name)))
         if name in tapped:
             values[name] = meter.value
+    stages = _with_tied(stages, _tied_bytes(graph, names))
     branches = BranchMeter(graph, values, batch_size(images), cost, rounding)
     plain_peak, plain_work = _plain(graph, images, labels, cost, rounding)
     return Chain(
@@ -86,3 +89,27 @@ def _plain(graph: Graph, images: Any, labels: Mapping[str, Labels], cost: OpCost
                 total.backward()
         del total
     return meter.peak, work.total
+
+
+def _tied_bytes(graph: Graph, names: Sequence[str]) -> int:
+    """Bytes of the gradients of weights that several stages use: the first waits for the last before it reaches `.grad`."""
+    uses = Counter(parameter for name in names for parameter in graph.stage(name).parameters() if parameter.requires_grad)
+    return sum(parameter.nbytes for parameter, count in uses.items() if count > 1)
+
+
+def _with_tied(stages: Sequence[StageCost], tied: int) -> list[StageCost]:
+    """The stages with `tied` bytes more alive during every backward."""
+
+    def more(way: Keeping) -> Keeping:
+        return replace(way, backward_peak=way.backward_peak + tied)
+
+    return [
+        replace(
+            stage,
+            whole=more(stage.whole),
+            products=more(stage.products) if stage.products else None,
+            pending=stage.pending + tied,
+            tail_peak=stage.tail_peak + tied,
+        )
+        for stage in stages
+    ]

@@ -134,6 +134,11 @@ class Chain:
         """The names of all stages of the trunk, those that do not run included."""
         return (*(stage.name for stage in self.stages), *self.unused)
 
+    @property
+    def starts(self) -> int:
+        """Bytes of the scalars, and of their gradients, from which the backward starts at the taps."""
+        return 8 * len({tap for branch in self.branches for tap in branch.taps})
+
     def held(self, start: int, value: int) -> int:
         """Bytes of value `value` that are not part of value `start`, which is alive: made by a stage after `start`."""
         return sum(size for maker, size in self.stages[value].output if maker > start) if value >= 0 else 0

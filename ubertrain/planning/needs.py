@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ubertrain.planning.chain import BranchCost, Chain, Keeping
-from ubertrain.planning.simulate import SCALAR
 
 Bytes = NDArray[np.int64]
 Work = NDArray[np.float64]
@@ -41,6 +40,7 @@ class Needs:
         tail_need, tail_work: [t] of stage t, run again as the last of its span, and its backward.
         late_kept: [way, s] most bytes during the late branches of tap s, if stage s is kept; 0 where none are late.
         late_held: [s, p] most bytes during those of tap p, if a span from s to p is held.
+        starts: bytes that are there from the start to the end.
         top_need: most bytes during the branches that run at the top, beside all that is held.
         branch_work: of all branches.
     """
@@ -55,7 +55,7 @@ class Needs:
             lefts[branch.taps[0] if branch not in top else self.count] += branch.left
         gradients = np.array([stages[t].gradient if t in tapped else 0 for t in range(self.count)], np.int64)
         # When the trunk's backward has reached stage t, late branches of taps from t on have left their losses.
-        before = np.cumsum(lefts[::-1])[::-1][: self.count] + SCALAR * len(tapped) + np.cumsum(gradients) - gradients
+        before = np.cumsum(lefts[::-1])[::-1][: self.count] + chain.starts + np.cumsum(gradients) - gradients
         copied = np.concatenate([[0], np.cumsum([stage.noted for stage in stages])]).astype(np.int64)
         forward = np.concatenate([[0.0], np.cumsum([stage.forward for stage in stages])])
         self.hold = _holds(chain)
@@ -79,6 +79,7 @@ class Needs:
         )
         is_late = _array(t in late for t in range(self.count))
         self.late_kept, self.late_held = (late_need + self.kept) * is_late, (late_need + self.hold) * is_late
+        self.starts = chain.starts
         self.top_need = _run_need(chain, top)
         self.branch_work = float(sum(branch.work for branch in chain.branches))
 

@@ -231,9 +231,9 @@ class Table:
 
 
 def _levels(needs: Needs) -> list[Bytes]:
-    """For each stage, and the end, the values of I that can be reached there, rising."""
+    """For each stage, and the end, the values of I that can be reached there, rising; what starts the backward is in them."""
     reached: list[set[int]] = [set() for _ in range(needs.count + 1)]
-    reached[0] = {0}
+    reached[0] = {needs.starts}
     levels = []
     for s, values in enumerate(reached):
         levels.append(_thin(values))

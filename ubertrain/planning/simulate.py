@@ -16,9 +16,6 @@ from ubertrain.errors import ScheduleError
 from ubertrain.planning.chain import BranchCost, Chain, Keeping, StageCost
 from ubertrain.planning.schedule import Item, Products, Schedule, Span, stage_of
 
-SCALAR = 4
-"""Bytes of what starts the backward at a tap."""
-
 
 @dataclass(frozen=True)
 class Moment:
@@ -92,7 +89,7 @@ class _Walk:
         self.late = [branch for branch in chain.branches if branch.may_be_late and self._is_late(branch)]
         self.top = [branch for branch in chain.branches if branch not in self.late]
         self.tapped = {tap for branch in self.top for tap in branch.taps}
-        self.live = 0
+        self.live = chain.starts
         self._inside = 0
         self.sums: dict[int, int] = {}
         self.moments: list[Moment] = []
@@ -110,7 +107,7 @@ class _Walk:
         """The branches at the top, after which the values of taps are let go."""
         for branch in reversed(self.top):
             self._branch(branch)
-        self.live = self.live - self._inside + SCALAR * len(self.tapped)
+        self.live -= self._inside
 
     def backward(self, items: Sequence[Item], holds: Sequence[int]) -> None:
         """The backward of items that are all held, last to first."""
@@ -233,7 +230,10 @@ def _ends(item: Item) -> tuple[str, str]:
 def _depths(items: Sequence[Item], depth: int) -> list[tuple[str, int]]:
     """The stages of a list and how many spans each is in."""
     return [
-        pair
-        for item in items
-        for pair in (_depths(item.items, depth + 1) if isinstance(item, Span) else [(stage_of(item), depth)])
+        pair for item in items for pair in (_depths(item.items, depth + 1) if isinstance(item, Span) else [_depth(item, depth)])
     ]
+
+
+def _depth(item: str | Products, depth: int) -> tuple[str, int]:
+    """A stage of which products are kept is a span of its own, as far as copies of buffers go."""
+    return stage_of(item), depth + isinstance(item, Products)
