@@ -2,10 +2,10 @@
 
     python bench/depth.py
 
-L residual perceptrons, x + W2 relu(W1 x) with 256 features and 1024 inside, on 4 x 256 tokens. Revolve (Griewank and Walther 2000)
-is optimal among schedules that hold values between stages and nothing else. For several numbers of held values its schedule is
-simulated, and ours gets what that needs as budget. Work is FLOPs of recompute over those of a step that keeps everything.
-Numbers only; up to 64 stages the plans are also rehearsed on the graph, so that their peak is exact.
+L residual perceptrons, x + W2 relu(W1 x) with 256 features and 1024 inside, on 4 x 256 tokens. Revolve (Griewank and Walther
+2000) is optimal among schedules that hold values between stages and nothing else. For several numbers of held values its
+schedule is simulated, and ours gets what that needs as budget. Work is FLOPs of recompute over those of a step that keeps
+everything. Numbers only; up to 64 stages the plans are also rehearsed on the graph, so that their peak is exact.
 """
 
 import sys

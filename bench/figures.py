@@ -37,13 +37,16 @@ def front(file: Path, title: str, rows: Sequence[dict[str, Any]], note: str) -> 
 def _panel(panel: Any, rows: Sequence[dict[str, Any]], key: str) -> None:
     ours = sorted((row for row in rows if row["ours"]), key=lambda row: row["peak_ratio"])
     panel.plot(*_points(ours, key), "o-", color=FRONT, label="ubertrain, by budget", zorder=3)
-    limit = 1.35 * max((row["peak_ratio"] for row in ours), default=1.0)
+    limit = 1.2 * max((row["peak_ratio"] for row in ours), default=1.0)
     peers = [row for row in rows if not row["ours"]]
     near = [row for row in peers if row["peak_ratio"] <= limit]
     panel.plot(*_points(near, key), "s", color=INK)
+    middle = (limit + min((row["peak_ratio"] for row in ours), default=0.0)) / 2
     for number, row in enumerate(sorted(near, key=lambda row: row[key])):
-        place = (row["peak_ratio"], 100 * (row[key] - 1))
-        panel.annotate(row["method"], place, (6, 5 if number % 2 else -11), textcoords="offset points", fontsize=8, color=INK)
+        place, left = (row["peak_ratio"], 100 * (row[key] - 1)), row["peak_ratio"] > middle
+        offset = (-6 if left else 6, 5 if number % 2 else -11)
+        side = "right" if left else "left"
+        panel.annotate(row["method"], place, offset, textcoords="offset points", fontsize=8, color=INK, ha=side)
     beyond = [f"{row['method']}: {row['peak_ratio']:.1f}x the peak, {row[key] - 1:+.0%}" for row in peers if row not in near]
     panel.plot([], [], "s", color=INK, label="others" + "".join(f"\nnot shown: {text}" for text in beyond))
     panel.axhline(0, color=INK, linewidth=0.5)

@@ -8,6 +8,7 @@ its labelled rows. All methods take turns in one process; times are medians, rat
 
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -45,7 +46,7 @@ def masked(case: Case) -> Case:
     branches, pairs = {}, {}
     for number, (task, branch) in enumerate(graph.branches.items()):
         assert branch.loss is not None
-        branches[task] = ut.Branch(branch.head, branch.taps, _masked(branch.loss))
+        branches[task] = replace(branch, loss=_masked(branch.loss))
         mask = torch.zeros(len(images))
         mask[number * share : (number + 1) * share] = len(targets)  # the mean is over all rows
         pairs[task] = (targets[task], mask)

@@ -36,12 +36,10 @@ class Fitter:
         except ut.BudgetError:
             return None
 
-    @property
-    def smallest(self) -> int:
-        """The smallest feasible budget, in bytes, as the refusal of a hopeless one says it."""
+    def least(self) -> ut.Schedule:
+        """The schedule that needs least, as the refusal of a hopeless budget names it."""
         try:
-            ut.fit(self.graph, self.images, self.targets, budget=0, chain=self.chain)
+            return ut.fit(self.graph, self.images, self.targets, budget=0, chain=self.chain)
         except ut.BudgetError as error:
-            assert error.smallest is not None, error
-            return error.smallest
-        return 0
+            assert isinstance(error.schedule, ut.Schedule), error
+            return error.schedule

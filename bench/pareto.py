@@ -39,6 +39,8 @@ from rich.table import Table
 from torch.utils import _pytree as pytree
 from workloads import WORKLOADS, Case
 
+import ubertrain as ut
+
 FRACTIONS = (1.0, 0.8, 0.65, 0.5, 0.44, 0.4, 0.35, 0.3, 0.27, 0.24)
 DEFAULT = ("resnet50_heads", "vgg16bn_heads", "vgg16_ubernet", "resnet50_ubernet", "vit_b16")
 BASE = "plain autograd"
@@ -97,13 +99,14 @@ def ours(case: Case, plain_peak: int, others: Mapping[str, int], asked: Asked) -
     fractions = FRACTIONS[::3] if asked.quick else FRACTIONS
     budgets = {f"{fraction:.2f}": int(fraction * plain_peak) for fraction in fractions}
     budgets |= {f"as {name}": peak for name, peak in others.items() if peak < plain_peak and not asked.quick}
-    budgets["smallest"] = fitter.smallest
+    least = fitter.least()
+    schedules = {f"ubertrain {label}": (budget, fitter.within(budget)) for label, budget in budgets.items()}
+    schedules["ubertrain smallest"] = ut.rehearse(case[0], least, *case[1:]), least
     seen = set()
-    for label, budget in budgets.items():
-        schedule = fitter.within(budget)
+    for name, (budget, schedule) in schedules.items():
         if schedule is not None and schedule not in seen:
             seen.add(schedule)
-            yield Method(f"ubertrain {label}", with_schedule(schedule), budget, str(schedule))
+            yield Method(name, with_schedule(schedule), budget, str(schedule))
 
 
 def estimated(case: Case, asked: Asked) -> list[dict[str, Any]]:
