@@ -81,14 +81,21 @@ def compiled(budget: float) -> Step:
 
     def run(graph: ut.Graph, images: Any, targets: Mapping[str, Any]) -> None:
         with torch._functorch.config.patch(activation_memory_budget=budget):
-            step(graph, images, targets).backward()
+            step(graph, graph.needed(graph.branches), images, targets).backward()
 
     return run
 
 
-def _objective(graph: ut.Graph, images: Any, targets: Mapping[str, Any]) -> Tensor:
-    taps = _trunk(graph, images, _all(graph))
-    return torch.stack([_term(graph, task, taps, target) for task, target in targets.items()]).sum()
+def _objective(graph: ut.Graph, stages: Sequence[str], images: Any, targets: Mapping[str, Any]) -> Tensor:
+    """Without the checks that `Branch.per_row` makes, at which the compiler would cut its graph."""
+    _, taps = _stages(graph, stages, images)
+    terms = []
+    for task, target in targets.items():
+        branch = graph.branches[task]
+        assert branch.loss is not None
+        prediction = graph.heads[task]([taps[tap] for tap in graph.taps[task]])
+        terms.append(branch.loss(prediction, target).mean() * branch.weight)
+    return torch.stack(terms).sum()
 
 
 Part = tuple[tuple[str, ...], bool]
