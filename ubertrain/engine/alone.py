@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,20 @@ from torch.utils import _pytree as pytree
 from ubertrain.engine.branches import without_autocast
 from ubertrain.engine.spans import SpanRunner
 from ubertrain.planning.schedule import Item
+
+
+class Form(NamedTuple):
+    """How a tensor lies in memory."""
+
+    size: Sequence[int]
+    stride: Sequence[int]
+    dtype: torch.dtype
+    device: torch.device
+
+
+def form_of(tensor: Tensor) -> Form:
+    """The form of a tensor."""
+    return Form(tensor.size(), tensor.stride(), tensor.dtype, tensor.device)
 
 
 class Alone:
@@ -24,12 +38,14 @@ class Alone:
         item: the stage's name, as products, or in a span.
         stage: its module.
         value: its input, detached.
+        forms: of the gradients of its output, one for each tensor; left out: like the tensors.
 
     Attributes:
         differentiable: after the forward, which tensors of the output want gradients.
     """
 
-    def __init__(self, item: Item, stage: nn.Module, value: Any) -> None:
+    def __init__(self, item: Item, stage: nn.Module, value: Any, forms: Sequence[Form | None] = ()) -> None:
+        self._forms = forms
         self._item = item
         self._stage = stage
         self._value = value
@@ -55,7 +71,10 @@ class Alone:
     def release(self) -> None:
         """Let go of the output, of which only the graph is left."""
         ends = (*tensors(self._output), *tensors(self._met))
-        self._roots = [_Send.apply(leaf) for leaf in ends if leaf.requires_grad]
+        forms = (*self._forms, *[None] * (len(ends) - len(self._forms)))
+        self._roots = [
+            _Send.apply(end, form or form_of(end)) for end, form in zip(ends, forms, strict=True) if end.requires_grad
+        ]
         self._output = self._met = None
 
     def backward(self) -> bool:
@@ -101,11 +120,11 @@ class _Send(torch.autograd.Function):
     """A scalar whose backward makes a gradient for a tensor, and keeps no hold of it."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        ctx.form = tensor.size(), tensor.stride(), tensor.dtype, tensor.device
+    def forward(ctx: Any, tensor: Tensor, form: Form) -> Tensor:
+        ctx.form = form
         return tensor.new_zeros((), dtype=torch.float32)
 
     @staticmethod
-    def backward(ctx: Any, *unused: Tensor) -> Tensor:
-        size, stride, dtype, device = ctx.form
-        return torch.empty_strided(size, stride, dtype=dtype, device=device).fill_(1e-3)
+    def backward(ctx: Any, *unused: Tensor) -> tuple[Tensor, None]:
+        form = ctx.form
+        return torch.empty_strided(form.size, form.stride, dtype=form.dtype, device=form.device).fill_(1e-3), None

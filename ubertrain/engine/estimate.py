@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ubertrain.engine.alone import Form, form_of, tensors
 from ubertrain.engine.branch_cost import BranchMeter
 from ubertrain.engine.branches import without_autocast
 from ubertrain.engine.fakes import faked
@@ -58,7 +60,8 @@ def measure(graph: Graph, images: Any, labels: Mapping[str, Labels], cost: OpCos
     labelled = graph.labelled(images, labels)
     names = graph.needed(labelled)
     tapped = {tap for task in labelled for tap in graph.taps[task]}
-    meter = StageMeter(images, cost, rounding)
+    plain = _Plain(graph, images, labels, cost, rounding)
+    meter = StageMeter(images, cost, rounding, plain.gradients)
     stages, values = [], {}
     for name in names:
         stages.append(meter.measure(name, graph.stage(name)))
@@ -66,29 +69,50 @@ def measure(graph: Graph, images: Any, labels: Mapping[str, Labels], cost: OpCos
             values[name] = meter.value
     stages = _with_tied(stages, _tied_bytes(graph, names))
     branches = BranchMeter(graph, values, batch_size(images), cost, rounding)
-    plain_peak, plain_work = _plain(graph, images, labels, cost, rounding)
     return Chain(
         stages=tuple(stages),
         unused=graph.stage_names[len(names) :],
         branches=tuple(branches.measure(task, share) for task, share in labelled.items()),
         order=tuple(graph.branches),
         unit=unit,
-        plain_peak=plain_peak,
-        plain_work=plain_work,
+        plain_peak=plain.peak,
+        plain_work=plain.work,
         batch=batch_size(images),
     )
 
 
-def _plain(graph: Graph, images: Any, labels: Mapping[str, Labels], cost: OpCost, rounding: int) -> tuple[int, float]:
-    """Peak bytes and work of plain autograd."""
-    torch.clear_autocast_cache()
-    with LiveBytes(rounding) as meter, Work(cost) as work:
-        total = sum(graph.losses(images, labels).values())
-        if isinstance(total, Tensor) and total.requires_grad:
-            with without_autocast(total.device.type):
-                total.backward()
-        del total
-    return meter.peak, work.total
+class _Plain:
+    """One step of plain autograd.
+
+    Attributes:
+        peak, work: of the step.
+        gradients: stage -> the forms of the gradients of its output, None for a tensor that got none.
+    """
+
+    def __init__(self, graph: Graph, images: Any, labels: Mapping[str, Labels], cost: OpCost, rounding: int) -> None:
+        self.gradients: dict[str, list[Form | None]] = {}
+        torch.clear_autocast_cache()
+        hooks = [graph.stage(name).register_forward_hook(partial(self._listen, name)) for name in graph.stage_names]
+        with LiveBytes(rounding) as meter, Work(cost) as work:
+            total = sum(graph.losses(images, labels).values())
+            if isinstance(total, Tensor) and total.requires_grad:
+                with without_autocast(total.device.type):
+                    total.backward()
+            del total
+        for hook in hooks:
+            hook.remove()
+        self.peak, self.work = meter.peak, work.total
+
+    def _listen(self, name: str, stage: nn.Module, inputs: Any, output: Any) -> None:
+        forms: list[Form | None] = [None] * len(tensors(output))
+        self.gradients[name] = forms
+        for place, leaf in enumerate(tensors(output)):
+            if leaf.requires_grad:
+                leaf.register_hook(partial(_note, forms, place))
+
+
+def _note(forms: list[Form | None], place: int, gradient: Tensor) -> None:
+    forms[place] = form_of(gradient)
 
 
 def _tied_bytes(graph: Graph, names: Sequence[str]) -> int:

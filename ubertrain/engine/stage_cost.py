@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from ubertrain.engine.alone import Alone, output_of, tensors
+from ubertrain.engine.alone import Alone, Form, output_of, tensors
 from ubertrain.engine.meter import LiveBytes
 from ubertrain.engine.work import OpCost, Work
 from ubertrain.errors import ScheduleError
 from ubertrain.planning.chain import Keeping, StageCost
-from ubertrain.planning.schedule import Item, Products, Span
+from ubertrain.planning.schedule import Item, Products, Schedule, Span
 
 
 class StageMeter:
@@ -22,9 +23,13 @@ class StageMeter:
         images: the first stage's input.
         cost: of one operation.
         rounding: each storage counts as its bytes rounded up to a multiple of this.
+        gradients: stage -> the forms of the gradients of its output, as far as they are known.
     """
 
-    def __init__(self, images: Any, cost: OpCost, rounding: int = 1) -> None:
+    def __init__(
+        self, images: Any, cost: OpCost, rounding: int = 1, gradients: Mapping[str, Sequence[Form | None]] | None = None
+    ) -> None:
+        self._gradients = gradients or {}
         self._cost = cost
         self._rounding = rounding
         self._makers = {_key(leaf): -1 for leaf in tensors(images)}
@@ -74,7 +79,7 @@ class StageMeter:
     def _run(self, item: Item, stage: nn.Module, value: Any, *, meets: bool = False) -> _Run:
         """One forward and backward; the sum that is met, if any, is left out of the bytes."""
         starts: list[int] = []
-        alone = Alone(item, stage, value)
+        alone = Alone(item, stage, value, self._gradients.get(Schedule((item,)).stages[0], ()))
         existing = sum(self._size(leaf) for leaf in tensors(value) if leaf.requires_grad) if meets else 0
         with LiveBytes(self._rounding) as meter, Work(self._cost) as work:
             probe = stage.register_forward_pre_hook(lambda *unused: starts.append(meter.live))
