@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 # What to install besides the core, see setup.cfg. JOBS: how many test processes.
-EXTRAS := dev,mat,det,tb,weights
+EXTRAS := dev,mat,det,tb,plot,weights,bench
 JOBS ?= 2
 DEMO := $(BIN)/ubertrain train configs/demo.yaml --compare-memory
 
@@ -33,9 +33,9 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
-# A benchmark is a script that answers one question, or a file test_*.py for pytest-benchmark.
+# A benchmark is a script that answers one question, or a file test_*.py for pytest-benchmark. The other files are what they share.
 bench: $(INSTALLED)
-	set -e; for script in $(filter-out bench/test_%,$(wildcard bench/*.py)); do $(BIN)/python $$script; done
+	set -e; for script in $$(grep -l __main__ bench/*.py); do $(BIN)/python $$script; done
 	$(if $(wildcard bench/test_*.py),$(BIN)/python -m pytest bench --benchmark-only)
 
 # The import checker's cache does not notice that a module has come or gone.

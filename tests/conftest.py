@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# What is measured in tests must not be found by others, nor found from before, also in processes that tests start.
+os.environ["UBERTRAIN_CACHE"] = "off"
+
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:

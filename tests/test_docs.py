@@ -24,7 +24,8 @@ from ubertrain.engine.engine import Engine
 from ubertrain.registry import TASKS
 from ubertrain.training.build import make_model, make_readers
 from ubertrain.training.config import Config, TaskConfig, TrunkConfig, load
-from ubertrain.training.memory import choose_schedule, full_batch
+from ubertrain.training.fullest import full_batch
+from ubertrain.training.planner import make_planner
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -116,7 +117,7 @@ def build(file: Path) -> None:
     sets = make_readers(config, "train")
     model = make_model(config, sets, make_readers(config, "val"))
     batch = full_batch(config, model.tasks, sets) if config.memory.budget else None
-    Engine(model.graph, choose_schedule(config, model.graph, batch))
+    Engine(model.graph, make_planner(config, model.graph, batch).schedule)
 
 
 @pytest.mark.parametrize("page", pages_with("sh"))

@@ -184,7 +184,7 @@ def test_an_empty_set_is_an_error(ubertrain: Command, tmp_path: Path) -> None:
         ("tasks.dpeth={}", "unknown task 'dpeth' in --set tasks.dpeth={} (tasks.dpeth); did you mean 'depth'?"),
         ("tasks.depth.taps=[res9]", "(tasks.depth): unknown tap 'res9'; did you mean 'res"),
         ("optimzer.lr=1", "--set optimzer.lr=1: unknown key 'optimzer'; did you mean 'optimizer'?"),
-        ("memory.budget=1kB", "a budget of 1000 B is too small"),
+        ("memory.budget=1kB", "a memory.budget of 1000 B is too small"),
         ("data.train.rooms.root=/nowhere", "/nowhere"),
     ],
 )

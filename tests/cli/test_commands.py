@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,20 +95,64 @@ def test_predict_needs_no_data(ubertrain: Command, trained: Any, tmp_path: Path)
     assert "room0_depth.png" in outcome.out
 
 
-def test_plan_lists_schedules_with_their_bytes(ubertrain: Command, trained: Any) -> None:
-    """Candidates come with exact peaks and recompute shares, and a budget picks one that fits."""
-    few = ("--set", "tasks={depth: {taps: [res3], width: 8}}")
-    outcome = ubertrain("plan", trained.config, *few, "--json")
-    assert outcome.code == 0, outcome.err
-    plan = outcome.json
-    by_name = {candidate["name"]: candidate for candidate in plan["candidates"]}
-    assert by_name["keep_all"]["recompute"] == 0
-    assert plan["chosen"] == by_name["keep_all"]["schedule"]
-    smallest = sum(plan["static"].values()) + min(candidate["peak_bytes"] for candidate in plan["candidates"])
-    tables = ubertrain("plan", trained.config, *few, "--budget", smallest)
+FEW = ("--set", "tasks={depth: {taps: [res3], width: 8}}", "--set", "memory.cost=flops")
+
+
+def test_plan_shows_what_a_budget_costs(ubertrain: Command, trained: Any) -> None:
+    """A budget is met by a schedule that training takes; tables and JSON tell it stage by stage, and other budgets."""
+    free = ubertrain("plan", trained.config, *FEW, "--json")
+    assert free.code == 0, free.err
+    least = sum(free.json["static"].values()) + free.json["front"][0]["peak_bytes"]
+    assert free.json["budget"] is None
+    tight = ubertrain("plan", trained.config, *FEW, "--budget", least, "--json").json
+    assert tight["budget"] == least
+    assert sum(tight["static"].values()) + tight["chosen"]["peak_bytes"] <= least
+    assert tight["chosen"]["work"] > free.json["chosen"]["work"]
+    tables = ubertrain("plan", trained.config, *FEW, "--budget", least, "--measure")
     assert tables.code == 0, tables.err
-    assert "every_k:2" in tables.out
-    assert "memory.schedule: (" in tables.out
+    for words in ("recomputed 1x", "images at a time", "plain autograd", "memory over the step", "this / plain"):
+        assert words in tables.out
+    assert f"memory.schedule: {tight['chosen']['schedule']}" in tables.out
+    again = ubertrain("plan", trained.config, *FEW, "--set", f"memory.schedule={tight['chosen']['schedule']}", "--json")
+    assert again.json["chosen"]["peak_bytes"] == tight["chosen"]["peak_bytes"]
+
+
+def test_plan_asks_what_if(ubertrain: Command, trained: Any) -> None:
+    """Another batch, another planner, and a device that is not there."""
+    small, large = (ubertrain("plan", trained.config, *FEW, "--batch", n, "--json").json for n in (2, 4))
+    assert small["chosen"]["peak_bytes"] < large["chosen"]["peak_bytes"]
+    baseline = ubertrain("plan", trained.config, *FEW, "--planner", "every_k", "--json").json
+    assert len(baseline["front"]) <= 4
+    assert baseline["front"][0]["peak_bytes"] >= large["front"][0]["peak_bytes"]
+    absent = ubertrain("plan", trained.config, *FEW, "--device", "h100", "--json").json
+    assert absent["device"] == "h100"
+    assert absent["budget"] > 60 * 2**30
+
+
+def test_plan_draws(ubertrain: Command, trained: Any, tmp_path: Path) -> None:
+    """The picture is where it was asked for, and nothing but JSON goes to stdout."""
+    pytest.importorskip("matplotlib")
+    outcome = ubertrain("plan", trained.config, *FEW, "--png", tmp_path / "plan.png", "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["chosen"]
+    with Image.open(tmp_path / "plan.png") as picture:
+        assert picture.width > 1000
+
+
+def test_train_tells_predicted_and_measured_peak(ubertrain: Command, tmp_path: Path) -> None:
+    """With a budget the first step says both, side by side, and on a CPU they are the same; so do its files and its report."""
+    config = write_config(
+        tmp_path, write_rooms(tmp_path / "data", 4, [["depth"]]), {"tasks": {"depth": {"taps": ["res2"], "width": 8}}}
+    )
+    words = [word for option in ("memory.budget=1GiB", "memory.cost=flops", "steps=1") for word in ("--set", option)]
+    outcome = ubertrain("train", config, *words, "--run", tmp_path / "run")
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"first step: peak (.*) predicted, \1 measured \(\+0\.0 %\)", outcome.err)
+    assert "peak of the first step, predicted" in outcome.out
+    first = json.loads((tmp_path / "run" / "report.json").read_text())["first_peak"]
+    assert first["predicted"] == first["measured"] > 0
+    events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {"event": "peak", "step": 1, **first} in events
 
 
 def test_tasks_lists_what_can_be_configured(ubertrain: Command) -> None:

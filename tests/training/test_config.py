@@ -71,7 +71,12 @@ def test_a_dump_loads_back(tmp_path: Path) -> None:
         ("{flip: 0.5}", "{scale: [2, 1]}", "demo.yaml:11: data.train.rooms.warp: scale must be [smallest, largest]"),
         ("steps: 10", "steps: 10\nsteps: 20", "demo.yaml:1: the key 'steps' stands 2 times here; keep one"),
         ("[64, 64]", "[64, 64", "demo.yaml:10: not valid YAML"),
-        ("steps: 10", "memory: {budget: 6 apples}", "demo.yaml:1: memory.budget: '6 apples' is not a number of bytes"),
+        (
+            "steps: 10",
+            "memory: {budget: 6 apples}",
+            "demo.yaml:1: memory.budget: '6 apples' is not a number of bytes; write it like 6GiB, 800MB or 1073741824, auto or",
+        ),
+        ("steps: 10", "memory: {cost: h10}", "demo.yaml:1: memory.cost: unknown device 'h10'; did you mean 'h100'? known:"),
         (
             "steps: 10",
             "memory: {budget: 1GiB, schedule: keep_all}",
@@ -83,6 +88,17 @@ def test_mistakes_are_named_with_file_and_line(tmp_path: Path, old: str, new: st
     """Each mistake is reported with its file, its line and what would be right."""
     assert old in GOOD
     assert message in complaint(tmp_path, GOOD.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "budget", "cost"),
+    [("", None, "auto"), ("budget: none", None, "auto"), ("budget: null", None, "auto"), ("budget: auto", "auto", "auto"),
+     ("budget: 6GiB, cost: flops", "6GiB", "flops"), ("budget: 1000, cost: RTX 4090", "1000", "RTX 4090")],
+)  # fmt: skip
+def test_a_budget_may_be_left_to_the_device(tmp_path: Path, text: str, budget: str | None, cost: str) -> None:
+    """Bytes, what is free, or none at all; what is saved is time here, FLOPs or time on a device of the table."""
+    memory = loaded(tmp_path, GOOD + f"memory: {{{text}}}\n").memory
+    assert (memory.budget, memory.cost) == (budget, cost)
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from ubertrain.training.build import make_loader, make_model, make_readers, prepare
 from ubertrain.training.config import load
-from ubertrain.training.memory import choose_schedule, full_batch
+from ubertrain.training.fullest import full_batch
+from ubertrain.training.planner import make_planner
 from ubertrain.training.records import Scores
 from ubertrain.training.state import StateFolder
 from ubertrain.training.trainer import Trainer
@@ -26,8 +27,8 @@ def take_one_step(name: str, folder: Path, *overrides: str) -> Trainer:
     prepare(config)
     sets = make_readers(config, "train")
     model = make_model(config, sets, make_readers(config, "val"))
-    schedule = choose_schedule(model.config, model.graph, full_batch(model.config, model.tasks, sets))
-    trainer = Trainer(model.graph, schedule, model.config, states=StateFolder(folder), evaluate=no_scores)
+    planner = make_planner(model.config, model.graph, full_batch(model.config, model.tasks, sets))
+    trainer = Trainer(model.graph, planner, model.config, states=StateFolder(folder), evaluate=no_scores)
     trainer.train(make_loader(model.config, model.tasks, sets).batches)
     return trainer
 

@@ -1,4 +1,4 @@
-"""Static bytes, candidate schedules, and budgets of the whole device."""
+"""Static bytes, and budgets of the whole device."""
 
 import re
 from pathlib import Path
@@ -6,43 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.rooms import write_config, write_rooms
-from ubertrain.data.batch import Batch
-from ubertrain.data.scenes import Scenes
+from tests.training.rooms_model import DENSE, made
 from ubertrain.engine.engine import Engine
-from ubertrain.engine.meter import LiveBytes
-from ubertrain.errors import BudgetError, ConfigError, DataError
-from ubertrain.training.build import Model, make_model, make_readers, prepare
+from ubertrain.training import memory
 from ubertrain.training.comparison import compare_memory
-from ubertrain.training.config import load
-from ubertrain.training.memory import candidates, choose_schedule, full_batch, parse_schedule, static_bytes
+from ubertrain.training.memory import parse_schedule, static_bytes, whole_budget
 from ubertrain.training.optimizer import make_optimizer
-
-
-def made(folder: Path, *overrides: str) -> tuple[Model, Batch]:
-    """The room experiment's model, and its fullest batch."""
-    root = folder / "data"
-    config = load(write_config(folder, root if root.exists() else write_rooms(root)), overrides)
-    prepare(config)
-    readers = make_readers(config, "train")
-    model = make_model(config, readers)
-    return model, full_batch(model.config, model.tasks, readers)
-
-
-def test_the_fullest_batch_labels_every_image_for_every_task(tmp_path: Path) -> None:
-    """Although no image on the disk has all labels, each row of the batch does."""
-    model, batch = made(tmp_path)
-    assert batch.images.shape == (4, 3, 48, 64)
-    assert {task: labels.positions(4, task) for task, labels in batch.targets.items()} == dict.fromkeys(
-        model.tasks, [0, 1, 2, 3]
-    )
-
-
-def test_a_label_that_no_sample_carries_is_an_error(tmp_path: Path) -> None:
-    """A task that would never be trained is named by its label."""
-    write_rooms(tmp_path / "data", parts=(("boxes", "class_map", "depth", "normals"),))
-    with pytest.raises(DataError, match="no sample of the training sets rooms carries the label 'edges'"):
-        made(tmp_path)
 
 
 @pytest.mark.parametrize("override", ["optimizer.type=sgd", "optimizer.type=adamw", "optimizer.momentum=0"])
@@ -64,47 +33,36 @@ def test_static_bytes_are_what_a_step_leaves(tmp_path: Path, override: str) -> N
     assert sum(value.nbytes for value in averages if value.ndim) == factor * (static.gradients - unused)
 
 
-def test_candidates_are_rehearsed_to_the_byte(tmp_path: Path) -> None:
-    """The peak of a candidate is that of a real step by its schedule; keeping all recomputes nothing, spans of one all."""
-    model, batch = made(tmp_path, "tasks={depth: {taps: [res3], width: 8}}")
-    found = {candidate.name: candidate for candidate in candidates(model.graph, batch)}
-    assert found["keep_all"].recompute == 0
-    assert found["every_k:1"].recompute == 1
-    for name in ("keep_all", "every_k:2"):
-        model.graph.zero_grad(set_to_none=True)
-        with LiveBytes() as meter:
-            Engine(model.graph, found[name].schedule).forward_backward(batch.images, batch.targets)
-        assert meter.peak == found[name].peak_bytes
-    assert found["every_k:2"].peak_bytes < found["keep_all"].peak_bytes
+def test_static_bytes_are_rounded_tensor_by_tensor(tmp_path: Path) -> None:
+    """Where memory is handed out in blocks, every tensor takes whole ones."""
+    model, _ = made(tmp_path, DENSE)
+    blocks = static_bytes(model.graph, model.config, 512)
+    assert blocks.parameters == sum(512 * -(-t.nbytes // 512) for t in (*model.graph.parameters(), *model.graph.buffers()))
+    assert blocks.gradients % 512 == 0
 
 
-def test_a_budget_is_met_or_the_smallest_is_named(tmp_path: Path) -> None:
-    """A real step by the schedule for the smallest feasible budget takes exactly that budget, static bytes included."""
-    task = "tasks={depth: {taps: [res3], width: 8}}"
-    model, batch = made(tmp_path, task, "memory.budget=1000")
-    with pytest.raises(BudgetError, match="a budget of 1000 B is too small") as caught:
-        choose_schedule(model.config, model.graph, batch)
-    smallest = int(re.findall(r"(\d+) bytes", str(caught.value))[-1])
-    enough, _ = made(tmp_path, task, f"memory.budget={smallest}")
-    engine = Engine(enough.graph, choose_schedule(enough.config, enough.graph, batch))
-    with LiveBytes() as meter:
-        engine.forward_backward(batch.images, batch.targets)
-    assert static_bytes(enough.graph, enough.config).total + meter.peak == smallest
+@pytest.mark.parametrize(("text", "expected"), [("none", None), ("3MiB", 3 * 2**20)])
+def test_a_budget_is_a_number_of_bytes_or_none(tmp_path: Path, text: str, expected: int | None) -> None:
+    """What the configuration says is what is meant, static bytes included."""
+    model, _ = made(tmp_path, DENSE, f"memory.budget={text}")
+    assert whole_budget(model.config, model.graph) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("every_k", "memory.schedule: 'every_k' lacks its number of stages; write it like \"every_k:2\""),
-        ("every_k:0", "memory.schedule: every_k needs at least one stage a span, got k=0"),
-        ("(stem", "memory.schedule: this ( is never closed"),
-    ],
-)
-def test_a_schedule_that_is_none_is_named(tmp_path: Path, text: str, message: str) -> None:
-    """A schedule that does not parse is a mistake in the configuration."""
-    model, batch = made(tmp_path, f"memory.schedule='{text}'")
-    with pytest.raises(ConfigError, match=re.escape(message)):
-        choose_schedule(model.config, model.graph, batch)
+def test_auto_is_a_share_of_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are there already; of what is free besides, a part is left to others."""
+    model, _ = made(tmp_path, DENSE, "memory.budget=auto")
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000 if device.type == "cpu" else 0)
+    held = static_bytes(model.graph, model.config).parameters
+    assert whole_budget(model.config, model.graph) == held + 700
+
+
+@pytest.mark.parametrize("text", ["keep_all", "every_k:2", "(res2 res3) [res4] res5 | segmentation rows=2, depth, normals"])
+def test_a_schedule_is_named_or_written(tmp_path: Path, text: str) -> None:
+    """Names stand for schedules of the graph at hand; a text is taken as it is."""
+    model, _ = made(tmp_path, DENSE)
+    schedule = parse_schedule(text, model.graph)
+    assert schedule.stages == model.graph.stage_names
+    assert re.fullmatch(r"keep_all|every_k:2", text) or str(schedule) == text
 
 
 def test_the_comparison_grows_with_plain_autograd_alone(tmp_path: Path) -> None:
@@ -118,12 +76,3 @@ def test_the_comparison_grows_with_plain_autograd_alone(tmp_path: Path) -> None:
     assert three.ours - two.ours == 4, "one more loss, a float"
     assert all(torch.equal(before[name], tensor) for name, tensor in model.graph.state_dict().items())
     assert all(parameter.grad is None for parameter in model.graph.parameters())
-
-
-def test_a_budget_is_fitted_to_the_fullest_label(tmp_path: Path) -> None:
-    """The boxes of the batch that stands for all are those of the image with most of them."""
-    model, _ = made(tmp_path, "tasks={boxes: {taps: [res3], width: 8, channels: 8}}")
-    rooms = Scenes(images=6, size=(48, 64), keep="boxes")
-    counts = [len(rooms.read(index).annotations["boxes"]["boxes"]) for index in range(len(rooms))]
-    batch = full_batch(model.config, model.tasks, {"rooms": rooms})
-    assert batch.targets["boxes"].value["boxes"].shape[1] == max(counts) > counts[0]

@@ -19,6 +19,7 @@ from ubertrain.training.build import Model, make_loader, make_model, make_reader
 from ubertrain.training.config import Config, load
 from ubertrain.training.interrupt import Interrupted
 from ubertrain.training.memory import parse_schedule
+from ubertrain.training.planner import Planner
 from ubertrain.training.records import Listener, StepRecord
 from ubertrain.training.state import StateFolder
 from ubertrain.training.trainer import Trainer
@@ -50,7 +51,7 @@ class Rig:
         self.states = StateFolder(folder / "state")
         self.trainer = Trainer(
             self.model.graph,
-            parse_schedule(schedule, self.model.graph),
+            Planner(parse_schedule(schedule, self.model.graph)),
             self.config,
             states=self.states,
             evaluate=dict,

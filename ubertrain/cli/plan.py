@@ -1,5 +1,6 @@
 """`ubertrain plan`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,41 +12,41 @@ def plan(
     config: ConfigFile,
     overrides: Overrides = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", metavar="BYTES", help="Pick the cheapest schedule within it, e.g. 6GiB.")
+        str | None,
+        typer.Option("--budget", metavar="BYTES", help="Plan for this budget of the whole device, e.g. 6GiB, or auto."),
     ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", metavar="N", help="Plan for so many images in a batch.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="Plan for a GPU that need not be there, e.g. h100, and its memory."),
+    ] = None,
+    planner: Annotated[
+        str, typer.Option("--planner", metavar="NAME", help="How to plan: optimal, or a baseline to compare with.")
+    ] = "optimal",
     measure: Annotated[
         bool, typer.Option("--measure", help="Also run a step by the chosen schedule and by plain autograd, and measure both.")
     ] = False,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Also draw it: budgets and memory over the step.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Show what each schedule needs, to the byte and without training: a step whose every image has every label."""
-    from dataclasses import asdict
-
-    from ubertrain.cli.output import print_json, print_table
-    from ubertrain.cli.tables import print_memory
+    """Show what a step will keep, recompute and need, without training: one whose every image has every label."""
+    from ubertrain.cli.output import print_json, stderr
+    from ubertrain.cli.plan_tables import print_plan
     from ubertrain.training.config import load
     from ubertrain.training.plan import make_plan
-    from ubertrain.units import format_bytes
+    from ubertrain.training.plan_picture import draw_plan, require_matplotlib
 
-    experiment = load(config, [*(overrides or ()), *(["memory.schedule=null", f"memory.budget={budget}"] if budget else [])])
-    found = make_plan(experiment, measure=measure)
+    if png is not None:
+        require_matplotlib()
+    options = ["memory.schedule=null", f"memory.budget={budget}"] if budget is not None else []
+    options += [f"data.batch={batch}"] if batch is not None else []
+    found = make_plan(load(config, [*(overrides or ()), *options]), device=device, planner=planner, measure=measure)
     if json:
-        candidates = [{**asdict(one), "schedule": str(one.schedule)} for one in found.candidates]
-        print_json({"static": asdict(found.static), "candidates": candidates, "chosen": str(found.chosen),
-                    "memory": [asdict(line) for line in found.memory]})  # fmt: skip
-        return
-    static = found.static
-    rows = [
-        ["*" if one.schedule == found.chosen else "", one.name, format_bytes(one.peak_bytes),
-         format_bytes(static.total + one.peak_bytes), f"{100 * one.recompute:.0f} %"]
-        for one in found.candidates
-    ]  # fmt: skip
-    print_table(
-        f"weights {format_bytes(static.parameters)}, gradients {format_bytes(static.gradients)}, "
-        f"optimizer {format_bytes(static.optimizer)}",
-        ("", "schedule", "peak of a step", "with static bytes", "trunk forward run again"),
-        rows,
-    )
-    if found.memory:
-        print_memory(found.memory)
-    print(f"memory.schedule: {found.chosen}")
+        print_json(found.as_json())
+    else:
+        print_plan(found)
+    if png is not None:
+        draw_plan(found, png)
+        stderr().print(f"drawn in {png}", markup=False)

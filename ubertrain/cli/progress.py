@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from ubertrain.cli.output import number
-from ubertrain.training.records import Listener, Scores, StepRecord
+from ubertrain.training.records import Listener, PeakRecord, Scores, StepRecord
 from ubertrain.units import format_bytes
 
 
@@ -50,6 +50,9 @@ class ProgressView(Listener):
         else:
             self.console.print(self._line)
 
+    def peaked(self, record: PeakRecord) -> None:
+        self.console.print(f"first step: {peaks(record)}", markup=False)
+
     def evaluated(self, step: int, scores: Scores) -> None:
         first = {task: next(iter(by_name.items())) for task, by_name in scores.items()}
         parts = (f"{task} {name} {number(value)}" for task, (name, value) in first.items())
@@ -60,6 +63,12 @@ class ProgressView(Listener):
 
     def _view(self) -> Group:
         return Group(self._bar, self._line)
+
+
+def peaks(record: PeakRecord) -> str:
+    """The two peaks side by side, in one line."""
+    off = f"{100 * (record.measured / record.predicted - 1):+.1f} %" if record.predicted else "nothing was labelled"
+    return f"peak {format_bytes(record.predicted)} predicted, {format_bytes(record.measured)} measured ({off})"
 
 
 def summary(record: StepRecord) -> str:

@@ -15,11 +15,13 @@ def print_report(report: Report) -> None:
     print_results(report.results, before=True)
     if report.memory:
         print_memory(report.memory)
-    static = report.static
+    static, first = report.static, report.first_peak
+    predicted = [("peak of the first step, predicted", first.predicted), ("measured", first.measured)] if first else []
     print_table(
         f"{report.steps} steps, {report.seconds:.0f} s",
         ("memory", "bytes"),
         [
+            *((name, format_bytes(size)) for name, size in predicted),
             ("largest measured peak of a step", format_bytes(report.peak_bytes)),
             ("weights", format_bytes(static.parameters)),
             ("gradients", format_bytes(static.gradients)),

@@ -14,12 +14,16 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from ubertrain.annotation.random_warp import RandomWarp
+from ubertrain.engine.devices import NO_DEVICES, find_device
 from ubertrain.errors import ConfigError
 from ubertrain.training.yaml_file import Origin, read_yaml
 from ubertrain.units import parse_bytes
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+AUTO = "auto"
+"""As a budget: the memory that the device has free."""
 
 
 class _Closed(BaseModel):
@@ -119,13 +123,23 @@ class LrScheduleConfig(_Closed):
 
 def _budget(value: Any) -> Any:
     """A budget as text; "none" (any amount of memory) is the same as leaving it out."""
-    if value is None or value == "none":
-        return None
+    if value is None or value in ("none", AUTO):
+        return None if value == "none" else value
     try:
         parse_bytes(value)
     except ConfigError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"{error}, auto or none") from error
     return str(value)
+
+
+def _cost(value: Any) -> Any:
+    """What `ubertrain.engine.roofline.op_cost` knows."""
+    if value not in NO_DEVICES:
+        try:
+            find_device(str(value), besides=NO_DEVICES)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+    return value
 
 
 class MemoryConfig(_Closed):
@@ -134,7 +148,11 @@ class MemoryConfig(_Closed):
     schedule: str | None = None
     """"keep_all", "every_k:2", or the text of a schedule as `ubertrain plan` prints it."""
     budget: Annotated[str | None, BeforeValidator(_budget)] = None
-    """Bytes for parameters, gradients, optimizer state and activations together, such as 6GiB."""
+    """Bytes for parameters, gradients, optimizer state and activations together, such as 6GiB; auto: what the device has
+    free; none: as much as it takes to recompute nothing."""
+    cost: Annotated[str, BeforeValidator(_cost)] = AUTO
+    """What a schedule saves as much as it can of: auto, seconds by a quick calibration of the device; flops; or the name of a
+    device in the table, seconds there."""
 
     @pydantic.model_validator(mode="after")
     def _one(self) -> Self:

@@ -38,11 +38,29 @@ class StepRecord:
     skipped: int
 
 
+@dataclass(frozen=True)
+class PeakRecord:
+    """What was said of the first step, and what came.
+
+    Attributes:
+        tasks: that the batch labelled.
+        predicted: peak bytes rehearsed for this very batch, static bytes not counted.
+        measured: peak bytes of the step itself: on a CUDA device by torch's allocator, workspaces of kernels included.
+    """
+
+    tasks: tuple[str, ...]
+    predicted: int
+    measured: int
+
+
 class Listener:
     """Hears what happens in a run; each method may be left as it is."""
 
     def stepped(self, record: StepRecord) -> None:
         """Some steps were taken."""
+
+    def peaked(self, record: PeakRecord) -> None:
+        """The first step was taken by a schedule that was fitted to a budget."""
 
     def advanced(self, step: int) -> None:
         """One step was taken; called for each."""
@@ -74,6 +92,9 @@ class JsonLines(Listener):
     def stepped(self, record: StepRecord) -> None:
         self._write({"event": "step", **asdict(record)})
 
+    def peaked(self, record: PeakRecord) -> None:
+        self._write({"event": "peak", "step": 1, **asdict(record)})
+
     def evaluated(self, step: int, scores: Scores) -> None:
         self._write({"event": "evaluation", "step": step, "scores": scores})
 
@@ -104,6 +125,9 @@ class TensorBoard(Listener):
         values = {f"loss/{task}": value for task, value in record.losses.items()}
         values |= {name: getattr(record, name) for name in ("lr", "gradient_norm", "images_per_second", "peak_bytes")}
         self._add(record.step, values)
+
+    def peaked(self, record: PeakRecord) -> None:
+        self._add(1, {"first_step/predicted_bytes": record.predicted, "first_step/measured_bytes": record.measured})
 
     def evaluated(self, step: int, scores: Scores) -> None:
         self._add(step, {f"{task}/{name}": value for task, by_name in scores.items() for name, value in by_name.items()})

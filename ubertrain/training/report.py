@@ -8,7 +8,7 @@ from typing import Any
 from ubertrain.task import Task
 from ubertrain.training.comparison import Comparison
 from ubertrain.training.memory import StaticBytes
-from ubertrain.training.records import Scores
+from ubertrain.training.records import PeakRecord, Scores
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Report:
     Attributes:
         steps: optimizer steps taken, those before a resume included.
         seconds: since the run was started or resumed.
-        schedule: what the step kept and recomputed, as text.
+        schedule: what a step with labels for all tasks keeps and recomputes, as text.
         results: task -> its line in the table.
         by_set: data set -> task -> all scores after training.
         peak_bytes: the largest measured peak of a step, static bytes not counted.
@@ -52,6 +52,7 @@ class Report:
         epochs: training set -> how often it was gone through.
         skipped: message -> how often a sample was left out of training because of it; 0 if it was met in evaluation alone.
         memory: this step against plain autograd, if that was asked for.
+        first_peak: predicted and measured peak of the first step, if it was taken now and by a fitted schedule.
     """
 
     steps: int
@@ -64,6 +65,7 @@ class Report:
     epochs: Mapping[str, float]
     skipped: Mapping[str, int] = field(default_factory=dict)
     memory: tuple[Comparison, ...] = ()
+    first_peak: PeakRecord | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As JSON can hold it, but for numbers that are not finite."""

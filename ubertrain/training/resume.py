@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ubertrain.errors import StateError
-from ubertrain.training.config import Config
+from ubertrain.training.config import AUTO, Config
 from ubertrain.training.state import State
 
 _SHOWN = 4
@@ -42,6 +42,12 @@ def changes(state: State, config: Config) -> list[str]:
         for key in {**before, **now}
         if before.get(key, ...) != now.get(key, ...)
     ]
+
+
+def plans_alike(state: State, config: Config) -> bool:
+    """Whether the schedules that were fitted for `state` serve `config` as well; what is free ("auto") may have changed."""
+    planned_for = ("memory", "trunk", "tasks", "data.batch", "data.size", "device", "autocast")
+    return config.memory.budget != AUTO and not any(change.startswith(planned_for) for change in changes(state, config))
 
 
 def _flat(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:

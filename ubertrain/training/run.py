@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from ubertrain.data.reader import Reader
-from ubertrain.planning.schedule import Schedule
 from ubertrain.training.build import Model, make_loader, make_model, make_readers, prepare
 from ubertrain.training.comparison import Comparison, compare_memory
 from ubertrain.training.config import Config
 from ubertrain.training.device import device_of, on_device
+from ubertrain.training.fullest import full_batch
 from ubertrain.training.judge import Judge
-from ubertrain.training.memory import choose_schedule, full_batch, static_bytes
+from ubertrain.training.memory import static_bytes
 from ubertrain.training.pictures import draw_pictures
+from ubertrain.training.planner import Planner, make_planner
 from ubertrain.training.records import JsonLines, Listener, Scores, TensorBoard
 from ubertrain.training.report import Report, task_results
 from ubertrain.training.resume import changes, require_fit
@@ -42,14 +43,14 @@ def run(
     train_sets, val_sets = make_readers(config, "train"), make_readers(config, "val")
     model = make_model(config, train_sets, val_sets)
     loader = make_loader(model.config, model.tasks, train_sets)
-    schedule, memory = _plan(model, train_sets, compare)
+    planner, memory = _plan(model, train_sets, compare)
     judge = Judge(model, val_sets)
     with ExitStack() as stack:
         state, remarks = _begin(model, folder, resume)
         heard = [*listeners, *_own_listeners(model.config, folder, state)]
         for listener in heard:
             stack.callback(listener.close)
-        trainer = Trainer(model.graph, schedule, model.config, states=folder.states, evaluate=judge.scores, listeners=heard)
+        trainer = Trainer(model.graph, planner, model.config, states=folder.states, evaluate=judge.scores, listeners=heard)
         before = _start(trainer, state, remarks, folder)
         trainer.train(loader.batches)
         after = trainer.evaluate_now()
@@ -60,7 +61,7 @@ def run(
         report = Report(
             steps=trainer.step,
             seconds=time.perf_counter() - started,
-            schedule=str(schedule),
+            schedule=str(planner.schedule),
             results=task_results(model.tasks, before=before, after=after, constant=constant),
             by_set=judge.last.by_set,
             peak_bytes=trainer.peak_bytes,
@@ -68,18 +69,19 @@ def run(
             epochs={name: trainer.draws[name] / len(reader) for name, reader in train_sets.items()},
             skipped=dict.fromkeys(judge.skipped, 0) | dict(trainer.skipped),
             memory=tuple(memory),
+            first_peak=trainer.first_peak,
         )
         folder.write_report(report.as_json())
     return report
 
 
-def _plan(model: Model, train_sets: Mapping[str, Reader], compare: bool) -> tuple[Schedule, list[Comparison]]:
-    """The schedule, and its memory against plain autograd's if that is asked for."""
+def _plan(model: Model, train_sets: Mapping[str, Reader], compare: bool) -> tuple[Planner, list[Comparison]]:
+    """The schedules, and the memory of the full one against plain autograd's if that is asked for."""
     if not compare and model.config.memory.budget is None:
-        return choose_schedule(model.config, model.graph, None), []
+        return make_planner(model.config, model.graph, None), []
     batch = on_device(full_batch(model.config, model.tasks, train_sets), device_of(model.config))
-    schedule = choose_schedule(model.config, model.graph, batch)
-    return schedule, compare_memory(model.graph, schedule, batch) if compare else []
+    planner = make_planner(model.config, model.graph, batch)
+    return planner, compare_memory(model.graph, planner.schedule, batch) if compare else []
 
 
 def _begin(model: Model, folder: RunFolder, resume: bool) -> tuple[State | None, list[str]]:

@@ -13,16 +13,19 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from ubertrain.data.batch import Batch
 from ubertrain.engine.engine import Engine
 from ubertrain.engine.graph import Graph
-from ubertrain.engine.meter import LiveBytes
-from ubertrain.planning.schedule import Schedule
+from ubertrain.engine.rehearse import rehearse
 from ubertrain.training import random_state
 from ubertrain.training.config import Config
 from ubertrain.training.device import on_device
 from ubertrain.training.finite import require_finite_gradients, require_finite_losses
 from ubertrain.training.interrupt import Interrupt, Interrupted
+from ubertrain.training.memory import rounding_on
 from ubertrain.training.optimizer import lr_factor, make_optimizer, set_lr
+from ubertrain.training.peak import peak_meter
+from ubertrain.training.planner import Planner
 from ubertrain.training.precision import autocast_of
-from ubertrain.training.records import Listener, Scores, StepRecord
+from ubertrain.training.records import Listener, PeakRecord, Scores, StepRecord
+from ubertrain.training.resume import plans_alike
 from ubertrain.training.state import State, StateFolder
 from ubertrain.training.undo import Undo
 
@@ -35,7 +38,7 @@ class Trainer:
 
     Args:
         graph: trained in place, on the device it is on.
-        schedule: what the step keeps and recomputes.
+        planner: what a step keeps and recomputes, by the tasks that its batch labels.
         config: the optimizer, its learning rate, clipping, precision, and how often to save, evaluate and log.
         states: where states are saved.
         evaluate: scores of the graph as it is now.
@@ -45,7 +48,7 @@ class Trainer:
     def __init__(
         self,
         graph: Graph,
-        schedule: Schedule,
+        planner: Planner,
         config: Config,
         *,
         states: StateFolder,
@@ -53,7 +56,7 @@ class Trainer:
         listeners: Sequence[Listener] = (),
     ) -> None:
         self.graph, self.config, self.states, self.evaluate, self.listeners = graph, config, states, evaluate, listeners
-        self.engine = Engine(graph, schedule)
+        self.planner = planner
         self.optimizer = make_optimizer(graph, config.optimizer)
         self.device = next(graph.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type) if config.autocast == "float16" else None
@@ -61,6 +64,8 @@ class Trainer:
         self.draws: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.peak_bytes = 0
+        self.first_peak: PeakRecord | None = None
+        self._engines: dict[frozenset[str], Engine] = {}
         self._whole = True
         self._saved_at = -1
         self._window = _Window()
@@ -92,16 +97,20 @@ class Trainer:
 
     def take_step(self, batch: Batch) -> None:
         """One optimizer step. After an exception weights, buffers, optimizer and random numbers are what they were."""
-        measured = self._is_measured()
+        meter = peak_meter(self.graph, self.device) if self._is_measured() else None
         with Undo(self.graph):
-            there = on_device(batch, self.device)
-            with autocast_of(self.config, self.device), LiveBytes() if measured else nullcontext() as meter:
-                losses = self.engine.forward_backward(there.images, there.targets, scaler=self.scaler)
+            there, engine = on_device(batch, self.device), self._engine(batch)
+            with autocast_of(self.config, self.device):
+                predicted = self._predict(engine, there) if self.step == 0 else None
+                with meter or nullcontext():
+                    losses = engine.forward_backward(there.images, there.targets, scaler=self.scaler)
             require_finite_losses(self.step + 1, losses, batch)
             norm = self._clip(batch)
         set_lr(self.optimizer, lr_factor(self.config.lr_schedule, self.step, self.config.steps))
         self._update()
         self._note(batch, losses, norm, meter.peak if meter else None)
+        if meter is not None and predicted is not None:
+            self._note_first(PeakRecord(tuple(losses), predicted, meter.peak))
 
     def evaluate_now(self) -> Scores:
         """Evaluate between two steps, without a trace in the random numbers of training, and tell the listeners."""
@@ -128,6 +137,7 @@ class Trainer:
             "draws": dict(self.draws),
             "skipped": dict(self.skipped),
             "peak_bytes": self.peak_bytes,
+            "schedules": self.planner.found() if self.planner.chain else [],
         }
         place = self.states.save(State(self.step, self.graph.state_dict(), rest))
         self._saved_at = self.step
@@ -143,12 +153,32 @@ class Trainer:
         self.draws, self.skipped = Counter(state.rest["draws"]), Counter(state.rest["skipped"])
         self.step, self.peak_bytes = state.step, state.rest["peak_bytes"]
         self._saved_at = state.step
+        if plans_alike(state, self.config):
+            self.planner.adopt(state.rest["schedules"])
         random_state.restore(state.rest["random"])
 
     def tell_began(self, work: str) -> None:
         """Tell the listeners what takes time now."""
         for listener in self.listeners:
             listener.began(work)
+
+    def _engine(self, batch: Batch) -> Engine:
+        """The engine for the tasks that `batch` labels."""
+        tasks = frozenset(batch.targets)
+        if tasks not in self._engines:
+            self._engines[tasks] = Engine(self.graph, self.planner.schedule_for(tasks))
+        return self._engines[tasks]
+
+    def _predict(self, engine: Engine, batch: Batch) -> int | None:
+        """Peak bytes of the step that follows, if it follows a fitted schedule."""
+        if self.planner.chain is None:
+            return None
+        return rehearse(self.graph, engine.schedule, batch.images, batch.targets, rounding=rounding_on(self.device))
+
+    def _note_first(self, record: PeakRecord) -> None:
+        self.first_peak = record
+        for listener in self.listeners:
+            listener.peaked(record)
 
     def _clip(self, batch: Batch) -> float:
         """Shorten the gradient to `config.clip`; returns its norm before."""
