@@ -37,7 +37,7 @@ def front(file: Path, title: str, rows: Sequence[dict[str, Any]], note: str) -> 
 def _panel(panel: Any, rows: Sequence[dict[str, Any]], key: str) -> None:
     ours = sorted((row for row in rows if row["ours"]), key=lambda row: row["peak_ratio"])
     panel.plot(*_points(ours, key), "o-", color=FRONT, label="ubertrain, by budget", zorder=3)
-    limit = 1.2 * max((row["peak_ratio"] for row in ours), default=1.0)
+    limit = 1.2
     peers = [row for row in rows if not row["ours"]]
     near = [row for row in peers if row["peak_ratio"] <= limit]
     panel.plot(*_points(near, key), "s", color=INK)
@@ -52,7 +52,7 @@ def _panel(panel: Any, rows: Sequence[dict[str, Any]], key: str) -> None:
     panel.axhline(0, color=INK, linewidth=0.5)
     panel.margins(x=0.08, y=0.12)
     panel.grid(alpha=0.3)
-    panel.legend(fontsize=8)
+    panel.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False)
 
 
 def _points(rows: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:

@@ -138,7 +138,9 @@ def test_masked_losses_are_the_objective_of_labelled_rows() -> None:
 def test_a_long_uniform_chain_is_the_measured_one() -> None:
     """The chain that depth.py makes of four stages is what measuring all of its stages gives."""
     depth = script("depth")
-    assert depth.chain_of(7) == script("ours").Fitter.of(*depth.build(7), "flops").chain
+    made, measured = depth.chain_of(7), script("ours").Fitter.of(*depth.build(7), "flops").chain
+    assert (made.stages, made.branches, made.plain_peak) == (measured.stages, measured.branches, measured.plain_peak)
+    assert made.plain_work == pytest.approx(measured.plain_work, rel=1e-4)
 
 
 def test_results_of_other_workloads_stay(tmp_path: Path) -> None:
