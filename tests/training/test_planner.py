@@ -16,6 +16,7 @@ from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
 from ubertrain.errors import BudgetError, ConfigError
 from ubertrain.planning.front import front
+from ubertrain.planning.plan import plan
 from ubertrain.planning.schedule import Schedule
 from ubertrain.planning.simulate import simulate
 from ubertrain.training import planner as module
@@ -90,6 +91,22 @@ def test_fewer_tasks_are_planned_with_what_they_leave(tmp_path: Path) -> None:
         own, full = (simulate(chain.only(["normals"]), s) for s in (planner.schedule_for(["normals"]), point.schedule))
         spared.append(full.work - own.work)
     assert min(spared) == 0 < max(spared)
+
+
+def test_a_simulation_that_is_short_is_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the numbers are too small, the rehearsal notices, and schedules are planned in less until one fits."""
+    model, batch, right, budget = fitted(tmp_path, 0.3)
+    assert right.chain is not None
+    first = right.chain.stages[0]
+    short = replace(first, whole=replace(first.whole, kept=first.whole.kept // 2, backward_peak=first.whole.backward_peak // 2))
+    chain = replace(right.chain, stages=(short, *right.chain.stages[1:]))
+    monkeypatch.setattr(module, "remembered", lambda *args, **options: chain)
+    left = budget - static_bytes(model.graph, model.config).total
+    assert measured(model.graph, plan(chain, left), batch) > left, "else there is nothing to make up for"
+    planner = make_planner(model.config, model.graph, batch)
+    assert measured(model.graph, planner.schedule, batch) <= left
+    assert planner.rehearsed is not None
+    assert planner.rehearsed.peak_bytes <= left
 
 
 def test_a_set_of_tasks_is_planned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import torch
 from ubertrain.data.batch import Batch
 from ubertrain.engine.chain_cache import remembered
 from ubertrain.engine.devices import device_memory
-from ubertrain.engine.graph import Graph
 from ubertrain.engine.timeline import Timeline, rehearse_timeline
 from ubertrain.errors import ConfigError, ScheduleError
 from ubertrain.planning.chain import Chain
@@ -133,10 +132,15 @@ def for_device(config: Config, device: str) -> Config:
 def _plan(model: Model, batch: Batch, device: str, planner: str, rounding: int) -> Plan:
     config, graph = model.config, model.graph
     budget = whole_budget(config, graph)
-    schedule = _schedule(config, graph, batch, budget, planner, rounding)
-    with autocast_of(config, batch.images.device):
-        chain = remembered(graph, batch.images, batch.targets, cost=config.memory.cost, rounding=rounding)
-        rehearsed = rehearse_timeline(graph, schedule, batch.images, batch.targets, rounding=rounding)
+    if budget is None:
+        found = make_planner(config, graph, None)
+    else:
+        found = fit_whole(config, graph, batch, budget, planner=planner, rounding=rounding)
+    schedule, chain, rehearsed = found.schedule, found.chain, found.rehearsed
+    if chain is None or rehearsed is None:
+        with autocast_of(config, batch.images.device):
+            chain = remembered(graph, batch.images, batch.targets, cost=config.memory.cost, rounding=rounding)
+            rehearsed = rehearse_timeline(graph, schedule, batch.images, batch.targets, rounding=rounding)
     usage = _usage(chain, schedule)
     return Plan(
         device=device,
@@ -150,12 +154,6 @@ def _plan(model: Model, batch: Batch, device: str, planner: str, rounding: int) 
         stages=tuple(stage_lines(chain, schedule)) if usage else (),
         branches=tuple(branch_lines(chain, schedule, usage)) if usage else (),
     )
-
-
-def _schedule(config: Config, graph: Graph, batch: Batch, budget: int | None, planner: str, rounding: int) -> Schedule:
-    if budget is None:
-        return make_planner(config, graph, None).schedule
-    return fit_whole(config, graph, batch, budget, planner=planner, rounding=rounding).schedule
 
 
 def _usage(chain: Chain, schedule: Schedule) -> Usage | None:

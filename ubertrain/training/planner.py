@@ -6,6 +6,7 @@ from ubertrain.data.batch import Batch
 from ubertrain.engine.chain_cache import remembered
 from ubertrain.engine.fit import fit
 from ubertrain.engine.graph import Graph
+from ubertrain.engine.timeline import Timeline, rehearse_timeline
 from ubertrain.errors import BudgetError, ConfigError, UbertrainError
 from ubertrain.planning.chain import Chain
 from ubertrain.planning.plan import plan
@@ -38,14 +39,17 @@ class Planner:
         schedule: for all tasks.
         chain: the step that labels every image for every task.
         limit: bytes that a step may take by `chain`'s simulation.
+        rehearsed: the step of `chain` by `schedule`.
 
     Attributes:
         schedule: for all tasks.
-        chain: as given; None if no budget was fitted.
+        chain, rehearsed: as given; None if no budget was fitted.
     """
 
-    def __init__(self, schedule: Schedule, chain: Chain | None = None, limit: int | None = None) -> None:
-        self.schedule, self.chain = schedule, chain
+    def __init__(
+        self, schedule: Schedule, chain: Chain | None = None, limit: int | None = None, rehearsed: Timeline | None = None
+    ) -> None:
+        self.schedule, self.chain, self.rehearsed = schedule, chain, rehearsed
         self._limit = limit
         self._found: dict[frozenset[str], Schedule] = {}
 
@@ -119,12 +123,17 @@ def fit_whole(
         chain = remembered(graph, batch.images, batch.targets, cost=config.memory.cost, rounding=rounding)
         limit = max(budget - static, 0)
         try:
-            schedule = fit(graph, batch.images, batch.targets, budget=limit, planner=planner, rounding=rounding, chain=chain)
+            schedule = plan(chain, limit, planner)
+            rehearsed = rehearse_timeline(graph, schedule, batch.images, batch.targets, rounding=rounding)
+            if rehearsed.peak_bytes > limit:  # the simulation was short of it; other schedules are held to what it is short by
+                schedule = fit(
+                    graph, batch.images, batch.targets, budget=limit, planner=planner, rounding=rounding, chain=chain
+                )
+                rehearsed = rehearse_timeline(graph, schedule, batch.images, batch.targets, rounding=rounding)
+                limit = simulate(chain, schedule).peak_bytes
         except BudgetError as error:
             raise _too_small(config, chain, error, budget, static) from error
-    if schedule != plan(chain, limit, planner):  # the rehearsal of that needed more than the budget
-        limit = simulate(chain, schedule).peak_bytes
-    return Planner(schedule, chain, limit)
+    return Planner(schedule, chain, limit, rehearsed)
 
 
 def _too_small(config: Config, chain: Chain, error: BudgetError, budget: int, static: int) -> BudgetError:
