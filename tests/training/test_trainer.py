@@ -17,10 +17,11 @@ from ubertrain.engine.labels import Labels
 from ubertrain.errors import NonFiniteError
 from ubertrain.training.build import Model, make_loader, make_model, make_readers, prepare
 from ubertrain.training.config import Config, load
+from ubertrain.training.fullest import full_batch
 from ubertrain.training.interrupt import Interrupted
-from ubertrain.training.memory import parse_schedule
-from ubertrain.training.planner import Planner
-from ubertrain.training.records import Listener, StepRecord
+from ubertrain.training.memory import parse_schedule, static_bytes
+from ubertrain.training.planner import Planner, make_planner
+from ubertrain.training.records import Listener, PeakRecord, StepRecord
 from ubertrain.training.state import StateFolder
 from ubertrain.training.trainer import Trainer
 
@@ -49,9 +50,13 @@ class Rig:
             _put_batch_norm(self.model.graph.heads)
         self.batches = make_loader(self.config, self.model.tasks, readers).batches
         self.states = StateFolder(folder / "state")
+        planner = Planner(parse_schedule(schedule, self.model.graph))
+        if self.config.memory.budget:
+            batch = full_batch(self.model.config, self.model.tasks, readers)
+            planner = make_planner(self.config, self.model.graph, batch)
         self.trainer = Trainer(
             self.model.graph,
-            Planner(parse_schedule(schedule, self.model.graph)),
+            planner,
             self.config,
             states=self.states,
             evaluate=dict,
@@ -162,6 +167,56 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, stop: int, kin
     second.trainer.restore(state)
     second.trainer.train(second.batches)
     assert_same(whole.everything(), second.everything())
+
+
+BUDGET = ("memory.budget=400KiB", "memory.cost=flops")
+
+
+def test_a_batch_follows_the_schedule_of_its_labels(tmp_path: Path) -> None:
+    """Each set of tasks has an engine of its own schedule, made when it is first met, and no step leaves the budget."""
+    rig = Rig(tmp_path, *BUDGET, "log_every=1")
+    planner = rig.trainer.planner
+    left = 400 * 1024 - static_bytes(rig.model.graph, rig.config).total
+    for tasks in (["segmentation"], ["depth"], ["depth", "segmentation"], ["depth"]):
+        rig.trainer.take_step(rig.batch(*tasks))
+        assert rig.trainer._engines[frozenset(tasks)].schedule == planner.schedule_for(tasks)
+        assert 0 < rig.trainer.peak_bytes <= left
+    assert len(rig.trainer._engines) == 3
+
+
+def test_the_first_peak_is_foretold_for_its_very_batch(tmp_path: Path) -> None:
+    """On a CPU to the byte, for the labels that the batch has; a later step is not told of, nor one without a budget."""
+    records: list[PeakRecord] = []
+
+    class Notes(Listener):
+        def peaked(self, record: PeakRecord) -> None:
+            records.append(record)
+
+    rig = Rig(tmp_path, *BUDGET, listeners=[Notes()])
+    rig.trainer.take_step(rig.batch("depth"))
+    rig.trainer.take_step(rig.batch("segmentation"))
+    assert [record.tasks for record in records] == [("depth",)]
+    assert records[0].predicted == records[0].measured == rig.trainer.peak_bytes
+    free = Rig(tmp_path, listeners=[Notes()])
+    free.trainer.take_step(free.batch("depth"))
+    assert free.trainer.first_peak is None
+    assert len(records) == 1
+
+
+@pytest.mark.parametrize(("change", "same"), [((), True), (("memory.budget=401KiB",), False), (("data.batch=3",), False)])
+def test_a_resumed_run_follows_the_schedules_it_was_saved_with(tmp_path: Path, change: tuple[str, ...], same: bool) -> None:
+    """A clock may tell another time and a plan be another; branches in parts would then sum in another order."""
+    first = Rig(tmp_path, *BUDGET)
+    first.trainer.take_step(first.batch("depth"))
+    first.trainer.save()
+    second = Rig(tmp_path, *BUDGET, *change)
+    assert second.trainer.planner.chain is not None
+    other = Planner(parse_schedule("keep_all", second.model.graph), second.trainer.planner.chain, 2**30)
+    second.trainer.planner = other
+    state, _ = second.states.load()
+    second.trainer.restore(state)
+    assert Planner(other.schedule, other.chain, 2**30).schedule_for(["depth"]) != first.trainer.planner.schedule_for(["depth"])
+    assert (other.schedule_for(["depth"]) == first.trainer.planner.schedule_for(["depth"])) == same
 
 
 def poisoned(batch: Batch, row: int) -> Batch:
