@@ -152,11 +152,12 @@ def test_fake_tensors_cost_what_real_ones_do(cost: str) -> None:
 
 
 def test_flops_are_counted_and_devices_timed(tmp_path: Path) -> None:
-    """`flops` is torch's count; a device's name is its roofline, also that of a device of the user's."""
-    assert op_cost("flops", CPU) is flops
+    """`flops` is torch's count but for a trace of bytes; a device's name is its roofline, also a user's."""
     file = tmp_path / "mine.yaml"
     file.write_text("toy: {tflops: {float32: 2}, gb_per_s: 100, memory: 3GiB}")
     a = torch.ones(64, 64)
+    assert total(op_cost("flops", CPU), lambda: a @ a) == pytest.approx(2 * 64**3, rel=1e-3)
+    assert 0 < total(op_cost("flops", CPU), lambda: a + a) < 100
     expected = total(roofline(find_device("toy", file).speed()), lambda: a @ a)
     assert total(op_cost("toy", CPU, file), lambda: a @ a) == expected
 

@@ -200,10 +200,17 @@ def test_the_optimal_front_ends_at_no_recompute() -> None:
     assert simulate(chain, front(chain)[-1].schedule).recompute_work == 0
 
 
+def test_enough_for_everything_keeps_everything() -> None:
+    """With all the bytes that keeping everything needs, nothing else is done."""
+    everything = keep_all(EQUAL.names, EQUAL.order)
+    assert plan(EQUAL, simulate(EQUAL, everything).peak_bytes) == everything
+
+
 def test_equal_work_takes_the_least_memory() -> None:
-    """With room for everything, a branch runs late where that lowers the peak for nothing."""
-    schedule = plan(EQUAL, 10**6)
-    usage, plain = simulate(EQUAL, schedule), simulate(EQUAL, keep_all(EQUAL.names, EQUAL.order))
+    """With a byte less than everything needs, a branch runs late, which lowers the peak for nothing."""
+    plain = simulate(EQUAL, keep_all(EQUAL.names, EQUAL.order))
+    schedule = plan(EQUAL, plain.peak_bytes - 1)
+    usage = simulate(EQUAL, schedule)
     assert usage.work == plain.work
     assert usage.peak_bytes < plain.peak_bytes
     assert [run.late for run in schedule.branches] == [False, True]

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from ubertrain.engine.branches import coupling, run_branch
 from ubertrain.engine.graph import BranchCall, Graph, Labelled
+from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
 from ubertrain.engine.taps import Tap
 from ubertrain.engine.work import OpCost, Work
@@ -54,7 +55,9 @@ class BranchMeter:
             return None, 0
         taps, half = self._taps(task), max(2, (len(share.rows) + 1) // 2)
         self._run(task, share, None, taps)  # makes the sums
-        one, _, _ = self._run(task, share, 1, taps)
+        two = Labels(share.labels.part(0, 2), share.rows[:2])  # a third part needs what the second does
+        one, left, _ = self._run(task, Labelled(two, share.rows[:2], share.divisor), 1, taps)
+        one += left * (len(share.rows) - 2)  # but its loss stays
         more = self._run(task, share, half, taps)[0] if half < len(share.rows) else one
         return one, -(-max(0, more - one) // (half - 1))
 

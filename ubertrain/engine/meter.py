@@ -26,7 +26,7 @@ class LiveBytes(TorchDispatchMode):
     tensors, on any device; a step is slower under it.
 
     Args:
-        rounding: each storage counts as its bytes rounded up to a multiple of this; CUDA's allocator hands out multiples of 512.
+        rounding: each storage counts as its bytes rounded up to a multiple of this (512 for CUDA).
 
     Attributes:
         live: bytes alive now.

@@ -14,21 +14,7 @@ from ubertrain.engine.meter import LiveBytes
 from ubertrain.engine.rehearse import run_fake_step
 from ubertrain.engine.watch import Watch
 from ubertrain.planning.schedule import Schedule
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One thing that a step does.
-
-    Attributes:
-        what: "forward res2.0", "recompute res2.0", "branch depth" or "backward res2.0".
-        live_bytes: alive at its end.
-        peak_bytes: the most alive from the end of the moment before to its own.
-    """
-
-    what: str
-    live_bytes: int
-    peak_bytes: int
+from ubertrain.planning.simulate import Moment
 
 
 @dataclass(frozen=True)
@@ -136,7 +122,7 @@ class Recorder(LiveBytes, Watch):
             self._close(self._backward)
 
     def _close(self, what: str) -> None:
-        self._moments.append(Moment(what, self.live, self.peak))
+        self._moments.append(Moment(what, self.peak, self.live))
         self.peak, self._has_made = self.live, False
 
     def _count(self, storage: torch.UntypedStorage) -> None:

@@ -11,6 +11,7 @@ from ubertrain.planning.families import FAMILIES, family
 from ubertrain.planning.keep_all import keep_all
 from ubertrain.planning.schedule import Schedule
 from ubertrain.planning.search import Programme
+from ubertrain.planning.simulate import simulate
 from ubertrain.units import parse_bytes
 
 PLANNERS = ("optimal", *FAMILIES)
@@ -52,8 +53,9 @@ def plan_optimal(chain: Chain, programme: Programme, budget: int | None) -> Sche
     Raises:
         BudgetError: nothing fits.
     """
-    if budget is None:
-        return keep_all(chain.names, chain.order)
+    everything = keep_all(chain.names, chain.order)
+    if budget is None or simulate(chain, everything).peak_bytes <= budget:
+        return everything
     found = programme.best(budget)
     if found is not None:
         return programme.schedule(found, budget)

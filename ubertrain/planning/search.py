@@ -88,6 +88,8 @@ class Programme:
             found = self._find(slots, place)
             if found.peak_bytes <= budget and (best is None or found.rank < best.rank):
                 best = found
+        if best is None and (least := self.smallest()).peak_bytes <= budget:  # needs less than its slots said
+            return least
         return best
 
     def smallest(self) -> Found:
