@@ -33,6 +33,8 @@ class FusionHead(nn.Module):
     sum of its parts, each applied before its level is enlarged: a 1x1 convolution commutes with bilinear interpolation, and the
     concatenation, the largest tensor of such a head, is never made.
 
+    It may run narrow (`engine.narrow`): the scores or features of a level are less than the level.
+
     The result covers the finest level times its stride, which is slightly more than an image that the stride does not divide.
 
     Args:
@@ -67,11 +69,19 @@ class FusionHead(nn.Module):
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Scores in training mode, `answer(scores)` in eval mode."""
+        return self.join([self.narrow(place, level) for place, level in enumerate(levels)])
+
+    def narrow(self, place: int, level: Tensor) -> Tensor:
+        """What is fused of one level: (rows, channels or width, height, width) on its own grid."""
+        scores: Tensor = self.mix[place](self.score[place](level))
+        return scores
+
+    def join(self, narrowed: list[Tensor]) -> Tensor:
+        """What `forward` gives, from the narrowed levels."""
         finest = min(self.strides)
-        size = levels[self.strides.index(finest)].shape[-2:]
-        parts = [mix(score(level)) for mix, score, level in zip(self.mix, self.score, levels, strict=True)]
+        size = narrowed[self.strides.index(finest)].shape[-2:]
         factors = [stride / finest for stride in self.strides]
-        fused = reduce(torch.add, (to_size(enlarge(*pair), size) for pair in zip(parts, factors, strict=True)))
+        fused = reduce(torch.add, (to_size(enlarge(*pair), size) for pair in zip(narrowed, factors, strict=True)))
         scores = enlarge(full_precision(self.refine(fused)), finest)
         return scores if self.training else self.answer(scores)
 

@@ -18,9 +18,11 @@ from torch.utils.checkpoint import checkpoint as recomputed_call
 from ubertrain.engine.branch import Branch
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.labels import Labels
+from ubertrain.engine.level import Level
 from ubertrain.planning.every_k import every_k
 from ubertrain.planning.keep_all import keep_all
 from ubertrain.planning.schedule import BranchRun, Item, Products, Schedule, Span, stage_of
+from ubertrain.tasks.fusion import FusionHead
 
 BATCH = 4
 
@@ -49,9 +51,10 @@ def entry(build: Callable[[], Case]) -> Callable[[], Case]:
 
 
 def schedules(graph: Graph) -> Iterator[Schedule]:
-    """Schedules of every shape: those of `bracketed`, of `late` and of `nested`."""
+    """Schedules of every shape: those of `bracketed`, of `late`, of `narrow` and of `nested`."""
     yield from bracketed(graph)
     yield from late(graph)
+    yield from narrow(graph)
     yield from nested(graph)
 
 
@@ -100,6 +103,34 @@ def late_branches(graph: Graph) -> set[str]:
     return {t for t in single if graph.taps[t][0] not in others}
 
 
+def narrow(graph: Graph) -> Iterator[Schedule]:
+    """Every branch narrow that may be, with kept stages, in a nest, and in one with brackets; then those of one tap late."""
+    stages, may = graph.stage_names, narrow_branches(graph)
+    if not may:
+        return
+    runs = tuple(BranchRun(task, narrow=task in may) for task in graph.branches)
+    yield Schedule(stages, runs)
+    yield Schedule((_left(stages),), runs)
+    yield Schedule((_brackets(_halves(stages)),), runs)
+    single = {task for task in may if len(set(graph.taps[task])) == 1}
+    mixed = tuple(BranchRun(task, late=task in single, narrow=task in may - single) for task in graph.branches)
+    yield Schedule((*stages[:1], *((_right(stages[1:]),) if stages[1:] else ())), mixed)
+
+
+def narrow_branches(graph: Graph) -> set[str]:
+    """The branches with a head that narrows and parameters of their own, which share their taps with such branches only."""
+    modules = [graph.trunk, *graph.heads.values(), *graph.criteria.values()]
+    owners = Counter(parameter for module in modules for parameter in module.parameters())
+    able = {
+        task
+        for task, head in graph.heads.items()
+        if hasattr(head, "narrow") and graph.branches[task].loss and all(owners[p] == 1 for p in head.parameters())
+    }
+    while apart := {t for t in able for o in graph.branches if o not in able and set(graph.taps[t]) & set(graph.taps[o])}:
+        able -= apart
+    return able
+
+
 def _brackets(item: Item) -> Item:
     """The same with every stage in brackets."""
     if isinstance(item, Span):
@@ -131,8 +162,14 @@ class Head(nn.Module):
         self.parts = nn.ModuleList(nn.Conv2d(c, out, 1) for c in channels)
         self.extra = extra if extra is not None else nn.Identity()
 
-    def forward(self, levels: list[Tensor]) -> Tensor:
-        return self.extra(sum(part(level).tanh().mean((2, 3)) for part, level in zip(self.parts, levels, strict=True)))
+    def forward(self, levels: list[Any]) -> Tensor:
+        return self.join([self.narrow(place, level) for place, level in enumerate(levels)])
+
+    def narrow(self, place: int, level: Any) -> Any:
+        return self.parts[place](level).tanh().mean((2, 3))
+
+    def join(self, narrowed: list[Any]) -> Tensor:
+        return self.extra(sum(narrowed))
 
 
 class Flat(nn.Module):
@@ -355,6 +392,34 @@ def multi_tap_decoders() -> Case:
     return Case(Graph(trunk, branches), images(), rows)
 
 
+def pooled(scores: Tensor, target: Tensor) -> Tensor:
+    """A loss on the means of maps."""
+    return squared(scores.mean((2, 3)), target)
+
+
+@entry
+def fusion_heads() -> Case:
+    trunk = {f"s{i}": nn.Sequential(nn.Conv2d(c, o, 3, 2, 1), nn.Tanh()) for i, (c, o) in enumerate([(3, 4), (4, 6), (6, 8)])}
+    levels, names = [Level(4, 2), Level(6, 4), Level(8, 8)], list(trunk)
+    channels = {"concat": 3, "sum": 2, "features": 1, "top": 2}
+    heads = {
+        "concat": FusionHead(levels, 3),
+        "sum": FusionHead(levels, 2, fusion="sum"),
+        "features": FusionHead(levels[1:], 1, width=8),
+        "top": FusionHead(levels[2:], 2),
+    }
+    branches = {task: Branch(head, names[3 - len(head.strides) :], pooled) for task, head in heads.items()}
+    rows = {"concat": [0, 1, 2, 3], "sum": [3, 1], "features": [1, 2], "top": [0, 2, 3]}
+    targets = {task: Labels(labels(len(given), channels[task]), given) for task, given in rows.items()}
+    return Case(Graph(trunk, branches), torch.randn(BATCH, 3, 13, 10), targets)
+
+
+@entry
+def bfloat16_autocast_with_fusion_heads() -> Case:
+    case = fusion_heads()
+    return Case(case.graph, case.images, case.targets, torch.bfloat16)
+
+
 @entry
 def one_tap_read_twice() -> Case:
     trunk = plain(WIDTHS, lambda c: [nn.ReLU(True)])
@@ -472,8 +537,11 @@ class TupleHead(Head):
     def __init__(self, channels: int) -> None:
         super().__init__([channels, channels])
 
-    def forward(self, levels: list[Any]) -> Tensor:
-        return super().forward(list(levels[0][:2]))
+    def narrow(self, place: int, level: Any) -> Any:
+        return [super(TupleHead, self).narrow(place, part) for place, part in enumerate(level[:2])]
+
+    def join(self, narrowed: list[Any]) -> Tensor:
+        return super().join(narrowed[0])
 
 
 class TwoRates(nn.Module):
@@ -492,8 +560,8 @@ class TwoRates(nn.Module):
 class DictHead(Head):
     """A head that reads one entry of a dict level."""
 
-    def forward(self, levels: list[Any]) -> Tensor:
-        return super().forward([levels[0]["coarse"]])
+    def narrow(self, place: int, level: Any) -> Any:
+        return super().narrow(place, level["coarse"])
 
 
 @entry
@@ -715,8 +783,8 @@ def an_unused_level_and_an_unused_parameter() -> Case:
 class FirstOnly(Head):
     """A head that ignores its last level."""
 
-    def forward(self, levels: list[Tensor]) -> Tensor:
-        return self.parts[0](levels[0]).mean((2, 3))
+    def join(self, narrowed: list[Any]) -> Tensor:
+        return narrowed[0]
 
 
 class SumOfLevels(nn.Module):
@@ -747,8 +815,11 @@ class Pair(nn.Module):
 class PairHead(Head):
     """A head that reads all of a tuple level."""
 
-    def forward(self, levels: list[Any]) -> Tensor:
-        return super().forward(list(levels[0]))
+    def narrow(self, place: int, level: Any) -> Any:
+        return [super(PairHead, self).narrow(place, part) for place, part in enumerate(level)]
+
+    def join(self, narrowed: list[Any]) -> Tensor:
+        return super().join(narrowed[0])
 
 
 @entry

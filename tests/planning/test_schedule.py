@@ -16,6 +16,7 @@ TEXTS = [
     "a (b) | t-1 rows=1, t_2, t.3 rows=12",
     "[a] ([b.0] c) [d] | t late, u rows=2 late, v",
     "rows=2 a (b) | t",
+    "a (b) | t narrow, u late, v narrow",
 ]
 
 
@@ -49,6 +50,9 @@ BAD = [
     ("a | t, t", "2 times"),
     ("a |", "not of the form"),
     ("a | t u", "not of the form"),
+    ("a | t narrow late", "not of the form"),
+    ("a | t late narrow", "a narrow branch runs all rows at once, and not late; got t late narrow"),
+    ("a | t rows=2 narrow", "a narrow branch runs all rows at once"),
     ("a [b c]", "one stage each"),
     ("a [b", "holds a space or one of"),
     ("a []", "one stage each"),

@@ -20,7 +20,8 @@ class Branch:
     """Taps -> head -> loss of one task.
 
     Attributes:
-        head: `head(levels: list[Tensor]) -> prediction`, any pytree with one row per image.
+        head: `head(levels: list[Tensor]) -> prediction`, any pytree with one row per image. It may also say how it gets by with
+            little of each level, see `engine.narrow`.
         taps: names of the trunk stages the head reads, in the order it reads them.
         loss: `loss(prediction, target) -> (rows,)`; one value per image is what makes partial labels and row splitting exact
             (UberNet, equation 3). A module with parameters is trained like a head.
@@ -47,14 +48,22 @@ class Branch:
         assert criterion is not None
         return criterion
 
-    def per_row(self, head: nn.Module, levels: list[Any], target: Any, *, rows: int, task: str) -> Tensor:
+    def per_row(self, head: Callable[[list[Any]], Any], levels: list[Any], target: Any, *, rows: int, task: str) -> Tensor:
         """The loss of every row, shape (rows,), with `head` as the graph holds it now.
+
+        Args:
+            head: the head, or what gives its prediction from `levels`; for `losses` the head itself.
+            levels: what it is given.
+            target: the labels.
+            rows: how many are labelled.
+            task: for messages.
 
         Raises:
             TaskError: the loss is not one floating-point value per image, or a level was written to in place.
         """
         before = versions(levels)
         if self.losses is not None:
+            assert isinstance(head, nn.Module)
             values = self.losses(head, levels, target)
         else:
             assert self.loss is not None

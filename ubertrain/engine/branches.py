@@ -49,7 +49,7 @@ def run_branch(
         torch.clear_autocast_cache()
         levels = [tap.read(rows, batch) for tap in taps]
         values = branch.per_row(head, levels, target, rows=len(rows), task=run.task)
-        terms.append(_backward(term(values, branch.weight, share.divisor), scaler))
+        terms.append(backward_from(term(values, branch.weight, share.divisor), scaler))
         del values, levels
     return terms[0] if len(terms) == 1 else torch.stack(terms).sum()
 
@@ -79,8 +79,8 @@ def coupling(head: nn.Module) -> str | None:
     return None
 
 
-def _backward(value: Tensor, scaler: torch.amp.GradScaler | None) -> Tensor:
-    """Backward from a scalar, outside autocast, as `loss.backward()` after the autocast block would be."""
+def backward_from(value: Tensor, scaler: torch.amp.GradScaler | None) -> Tensor:
+    """Backward from a scalar, outside autocast, as `loss.backward()` after the autocast block would be; the value, detached."""
     detached = value.detach()
     if not value.requires_grad:
         return detached

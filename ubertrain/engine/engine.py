@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ubertrain.engine.gradients import all_or_nothing
 from ubertrain.engine.graph import Graph
-from ubertrain.engine.matching import branch_runs, match, up_to
+from ubertrain.engine.matching import branch_runs, check_order, match, up_to
 from ubertrain.engine.parts import Part, parts
 from ubertrain.engine.step import Step
 from ubertrain.engine.watch import Watch
@@ -24,7 +24,8 @@ class Engine:
     One step: the trunk forward through the schedule's spans; then, last branch first, each task with labelled rows: head, loss
     and backward into its taps' gradients; then one backward through the trunk. With T tasks the peak holds one head, not T.
     A branch that is `late` runs inside the trunk's backward, when the gradient from above has reached its tap; where none can
-    come by, because the trunk up to the tap is frozen, it runs with the others.
+    come by, because the trunk up to the tap is frozen, it runs with the others. A branch that is `narrow` runs with the others,
+    through what its head's `narrow` makes of the levels, and its levels are narrowed again inside the trunk's backward.
 
     On a CPU gradients, buffers and random numbers after a step are bit for bit those of `sum(graph.losses(...).values())
     .backward()`, for every schedule that does not split rows (`rows=k`). A branch in parts agrees to rounding, and so does a
@@ -64,8 +65,9 @@ class Engine:
 
         Raises:
             TaskError: an unknown task, labels that do not fit their rows, a loss that is not one value per image.
-            ScheduleError: rows are to be split where images are coupled, a stage writes in place where it must not, or a
-                stage does not repeat itself under recompute, as far as shapes and dtypes tell.
+            ScheduleError: rows are to be split where images are coupled, a tap is read late or narrow by some labelled branches
+                and not by others, a stage writes in place where it must not, or a stage or a head's `narrow` does not repeat
+                itself, as far as shapes, dtypes, random numbers and buffers tell.
             UbertrainError: gradients are switched off.
 
         After an exception, also one of a head or a loss, every `.grad` is what it was before the call.
@@ -86,6 +88,7 @@ class Engine:
     def _run(self, part: Part, scaler: torch.amp.GradScaler | None) -> dict[str, Tensor]:
         """One forward and backward of a part, or of the whole batch."""
         runs = [run for run in self._runs if run.task in part.labelled]
+        check_order(self.graph, runs)
         items = up_to(self.schedule.trunk, set(self._stages(part.labelled)))
         return Step(self.graph, runs, self._stage_after, part, scaler, self._watch).run(items)
 

@@ -1,5 +1,7 @@
 """Late branches: run inside the trunk's backward, when the gradient from above has reached their tap.
 
+Narrow branches (`engine.narrow`) read their taps there once more, in the same way.
+
 The trunk's value passes an identity there. It saves the value as any operation saves its input, so that spans recompute it, and
 its backward runs the branches on it and adds their gradient to what has come from above.
 """
@@ -25,19 +27,22 @@ class LateTap:
     Args:
         name: the stage, for messages.
         branches: runs the branches on the tap; called once, by the backward.
+        passing: is handed the value when it passes for the first time.
 
     Attributes:
         root: a scalar from which a backward reaches the tap, also where nothing comes from above; None where no gradient can.
     """
 
-    def __init__(self, name: str, branches: Callable[[Tap], None]) -> None:
+    def __init__(self, name: str, branches: Callable[[Tap], None], passing: Callable[[Any], None]) -> None:
         self.name = name
         self.branches = branches
+        self.passing = passing
         self.root: Tensor | None = None
 
     def through(self, value: Any, *, first: bool) -> Any:
         """`value` with its tensors that require a gradient replaced by equal ones behind the tap."""
         if first and differentiable(value):
+            self.passing(value)
             passed, trained = self._pass(value)
             self.root = _Start.apply(trained[0])
             return passed
@@ -96,7 +101,7 @@ class _Late(torch.autograd.Function):
         if versions(tensors) != ctx.versions:
             raise ScheduleError(
                 f"a stage writes in place into tap {ctx.late.name!r}, which late branches have still to read; use the "
-                "out-of-place form there (inplace=False), or do not run them late"
+                "out-of-place form there (inplace=False), or run them neither late nor narrow"
             )
         tap = Tap(ctx.form.filled(tensors))
         with torch.enable_grad():

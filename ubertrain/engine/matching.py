@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ubertrain.engine.graph import BranchCall, Graph
+from ubertrain.engine.narrow import cannot_narrow
 from ubertrain.errors import ScheduleError
 from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span, stage_of
 
@@ -68,7 +69,7 @@ def branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
     """How the branches run, in order of declaration: as the schedule says, or whole if it says nothing of branches.
 
     Raises:
-        ScheduleError: the schedule's branches are not the graph's, in their order, or one cannot run late.
+        ScheduleError: the schedule's branches are not the graph's, in their order, or one cannot run late or narrow.
     """
     if not schedule.branches:
         return tuple(map(BranchRun, graph.branches))
@@ -84,28 +85,53 @@ def branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
             f"{', '.join(graph.branches)}; got {', '.join(run.task for run in schedule.branches)}"
         )
     for run in schedule.branches:
-        if run.late:
-            _check_late(graph, run.task, {other.task for other in schedule.branches if other.late})
+        if not run.at_top:
+            _check_later(graph, run)
     return schedule.branches
 
 
-def _check_late(graph: Graph, task: str, late: set[str]) -> None:
-    """Raise `ScheduleError` if a late branch would change the order in which gradients are summed."""
-    taps = set(graph.taps[task])
-    if len(taps) > 1:
+def check_order(graph: Graph, runs: Sequence[BranchRun]) -> None:
+    """Raise `ScheduleError` if branches of one step would sum their gradients in another order than plain autograd.
+
+    Args:
+        graph: the graph.
+        runs: how the labelled branches run. The others, which send no gradients, may be written in any way.
+    """
+    for run in runs:
+        taps = set(graph.taps[run.task])
+        top = [other.task for other in runs if other.at_top and taps & set(graph.taps[other.task])]
+        if top and not run.at_top:
+            shared = min(tap for other in top for tap in taps & set(graph.taps[other]))
+            raise ScheduleError(
+                f"branch {run.task!r} cannot run {_how(run)} while {', '.join(top)} reads {shared!r} before the trunk's "
+                "backward: the tap's gradients are summed in the order of declaration; write late or narrow behind all that "
+                "read it, or behind none"
+            )
+
+
+def _check_later(graph: Graph, run: BranchRun) -> None:
+    """Raise `ScheduleError` if a branch cannot run late, or narrow."""
+    task, taps = run.task, set(graph.taps[run.task])
+    if run.late and len(taps) > 1:
         raise ScheduleError(f"branch {task!r} cannot run late: it reads {len(taps)} taps, {', '.join(sorted(taps))}, not one")
-    if top := [other for other in graph.branches if other not in late and taps & set(graph.taps[other])]:
+    if run.narrow and (reason := cannot_narrow(graph, task)):
+        raise ScheduleError(f"branch {task!r} cannot run narrow: {reason}")
+    if owners := sharing(graph, task):
         raise ScheduleError(
-            f"branch {task!r} cannot run late while {', '.join(top)} reads {min(taps)!r} before the trunk's backward: the "
-            "tap's gradients are summed in the order of declaration; write late behind all that read it, or behind none"
-        )
-    state = set(_state(BranchCall(graph, task)))
-    sharing = [other for other in graph.branches if other != task and state & set(_state(BranchCall(graph, other)))]
-    if sharing or state & set(_state(graph.trunk)):
-        raise ScheduleError(
-            f"branch {task!r} cannot run late: it shares parameters or buffers with {', '.join(sharing) or 'the trunk'}, whose "
+            f"branch {task!r} cannot run {_how(run)}: it shares parameters or buffers with {', '.join(owners)}, whose "
             "gradients must be summed in the order of declaration"
         )
+
+
+def _how(run: BranchRun) -> str:
+    return "narrow" if run.narrow else "late"
+
+
+def sharing(graph: Graph, task: str) -> list[str]:
+    """The other branches, or else "the trunk", that have parameters or buffers of a branch."""
+    state = set(_state(BranchCall(graph, task)))
+    others = [other for other in graph.branches if other != task and state & set(_state(BranchCall(graph, other)))]
+    return others or (["the trunk"] if state & set(_state(graph.trunk)) else [])
 
 
 def _state(module: nn.Module) -> list[Tensor]:

@@ -16,6 +16,7 @@ from ubertrain.engine.branches import run_branch, without_autocast
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.inplace import TapVersions
 from ubertrain.engine.late import LateTap, differentiable
+from ubertrain.engine.narrow import NarrowBranch
 from ubertrain.engine.parts import Part
 from ubertrain.engine.spans import Gate, SpanRunner, explain
 from ubertrain.engine.streams import BranchStreams
@@ -47,10 +48,13 @@ class Step:
     ) -> None:
         self._graph, self._runs, self._part, self._scaler, self._watch = graph, runs, part, scaler, watch
         self._taps: dict[str, Tap] = {}
+        self._narrow = {
+            run.task: NarrowBranch(graph, run.task, part.labelled[run.task], part.batch) for run in runs if run.narrow
+        }
         self._late: dict[str, LateTap] = {}
-        for tap in {graph.taps[run.task][0] for run in runs if run.late}:
-            readers = [run for run in runs if run.late and graph.taps[run.task][0] == tap]
-            self._late[tap] = LateTap(tap, partial(self._run_late, readers))
+        for tap in {tap for run in runs if not run.at_top for tap in graph.taps[run.task]}:
+            readers = [run for run in runs if tap in graph.taps[run.task]]
+            self._late[tap] = LateTap(tap, partial(self._run_late, tap, readers), partial(self._hold_narrow, tap, readers))
         self._tapped = {name: tap for name, tap in stage_after.items() if any(tap in graph.taps[run.task] for run in runs)}
         self._autocast = _autocast_as_now(part.images)
         self._losses: dict[str, Tensor] = {}
@@ -61,8 +65,8 @@ class Step:
             runner = self._trunk_forward(items)
             self._streams = BranchStreams(self._part.images)
             for run in reversed(self._runs):
-                if all(tap in self._taps for tap in self._graph.taps[run.task]):
-                    self._branch(run, [self._taps[tap] for tap in self._graph.taps[run.task]])
+                if run.narrow or all(tap in self._taps for tap in self._graph.taps[run.task]):
+                    self._branch(run, self._taps)
             if not self._late:
                 self._streams.close()
             self._trunk_backward(runner)
@@ -73,6 +77,8 @@ class Step:
             # Taps and roots hold the graph, which holds this: a circle that Python's collector cannot see.
             for late in self._late.values():
                 late.forget()
+            for narrow in self._narrow.values():
+                narrow.forget()
             self._taps.clear()
             self._late.clear()
 
@@ -86,7 +92,7 @@ class Step:
                 return
             late = tap in self._late and differentiable(value)
             versions.record(tap, value, until_next=late)
-            if not late:  # also what was to run late, where no gradient will ever come by
+            if not late:  # also what was to be read late, where no gradient will ever come by
                 self._taps[tap] = Tap(value, self._taps.values())
 
         gates: dict[str, Gate] = {name: self._late.get(tap, _ALIAS) for name, tap in self._tapped.items()}
@@ -97,16 +103,36 @@ class Step:
             versions.forget()
         return runner
 
-    def _branch(self, run: BranchRun, reads: Sequence[Tap]) -> None:
-        share = self._part.labelled[run.task]
+    def _branch(self, run: BranchRun, taps: Mapping[str, Tap]) -> None:
+        share, batch = self._part.labelled[run.task], self._part.batch
         with self._streams.of(self._graph.number(run.task)), self._watch.during(f"branch {run.task}"):
-            self._losses[run.task] = run_branch(self._graph, run, share, reads, self._part.batch, self._scaler)
+            if run.narrow:
+                loss = self._narrow[run.task].run(taps, self._scaler)
+            else:
+                reads = [taps[tap] for tap in self._graph.taps[run.task]]
+                loss = run_branch(self._graph, run, share, reads, batch, self._scaler)
+        self._losses[run.task] = loss
 
-    def _run_late(self, runs: Sequence[BranchRun], tap: Tap) -> None:
+    def _hold_narrow(self, tap: str, runs: Sequence[BranchRun], value: Any) -> None:
+        """Called in the trunk's forward, behind a tap that will be read late."""
+        for branch in [self._narrow[run.task] for run in runs if run.narrow]:
+            with self._watch.during(f"narrow {branch.task} at {tap}"):
+                for place in branch.places(tap):
+                    branch.hold(place, value)
+
+    def _run_late(self, tap: str, runs: Sequence[BranchRun], value: Tap) -> None:
         """Called in the trunk's backward, under the autocast of the forward as at the top."""
         with self._autocast():
             for run in reversed(runs):
-                self._branch(run, [tap] * len(self._graph.taps[run.task]))
+                if run.narrow:
+                    self._pull_narrow(self._narrow[run.task], tap, value)
+                else:
+                    self._branch(run, {tap: value})
+
+    def _pull_narrow(self, branch: NarrowBranch, tap: str, value: Tap) -> None:
+        with self._watch.during(f"pull {branch.task} at {tap}"):
+            for place in reversed(branch.places(tap)):
+                branch.pull(place, value)
 
     def _trunk_backward(self, runner: SpanRunner) -> None:
         roots = [root for tap in self._taps.values() for root in tap.free()]
@@ -116,8 +142,12 @@ class Step:
         try:
             with without_autocast(roots[0].device.type):
                 torch.autograd.backward(roots)
-        except RecomputeError as error:
-            raise explain(error, runner.recomputing) from error
+        except BaseException as error:
+            # What was ready to run when something failed is held by torch until the next backward begins: here is one.
+            torch.zeros((), device="cpu", requires_grad=True).clone().backward()
+            if isinstance(error, RecomputeError):
+                raise explain(error, runner.recomputing) from error
+            raise
 
 
 _ALIAS = AliasGate()

@@ -57,6 +57,23 @@ class Tap:
                 return leaf.gathered.pop()
         return None
 
+    def send(self, value: Any) -> list[Tensor]:
+        """Scalars from which a backward sends the gathered gradients into `value`, which is the tap's made again."""
+        pairs = zip(self._leaves, pytree.tree_leaves(value), strict=True)
+        joined = {id(leaf): (leaf, again) for leaf, again in pairs if isinstance(leaf, _TapLeaf) and again.requires_grad}
+        return [_Inject.apply(again, leaf.gathered) for leaf, again in joined.values() if leaf.gathered.total is not None]
+
+    def drop(self) -> None:
+        """Let go of the values; what has been gathered stays."""
+        for leaf in self._leaves:
+            if isinstance(leaf, _TapLeaf):
+                leaf.value = leaf.gathered.like = None
+
+    @property
+    def has_gathered(self) -> bool:
+        """Whether any gradient has come in."""
+        return any(isinstance(leaf, _TapLeaf) and leaf.gathered.total is not None for leaf in self._leaves)
+
     def free(self) -> list[Tensor]:
         """Let go of the values, and return scalars from which a backward sends the gathered gradients into the trunk."""
         roots = [leaf.free() for leaf in self._leaves if isinstance(leaf, _TapLeaf)]

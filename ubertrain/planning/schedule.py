@@ -2,14 +2,15 @@
 
 Text form, which round-trips:
 
-    stem [res2.0] (res2.1 res2.2) ((res3.0 res3.1) res3.2) res4.0 | segmentation rows=2, depth late
+    stem [res2.0] (res2.1 res2.2) ((res3.0 res3.1) res3.2) res4.0 | segmentation rows=2, depth late, normals narrow
 
 A name outside parentheses is a stage whose activations are kept. Of a stage in brackets only the outputs of convolutions and
 matrix products are kept, and what is cheap is run again. Parentheses are a span: of all that happens inside, only the span's
 input is kept, and the inside is run again during backpropagation. A span inside a span is recomputed once more while the outer
 one is. After the bar stand the branches in the order of their declaration; they run last to first, each on its labelled rows,
-`rows=k` at most k of them at a time, `late` not at the top but just before its tap's stage is back-propagated. `rows=k` before
-the trunk runs the whole step for k images at a time.
+`rows=k` at most k of them at a time, `late` not at the top but just before its tap's stage is back-propagated. Of the levels of
+a `narrow` branch only what its head's `narrow` makes of them is held until it runs; that is made again, with its backward, just
+before the tap's stage is back-propagated. `rows=k` before the trunk runs the whole step for k images at a time.
 """
 
 from __future__ import annotations
@@ -62,20 +63,31 @@ class BranchRun:
         rows: labelled images at a time; None means all at once.
         late: just before its only tap's stage is back-propagated, instead of before the trunk's whole backward. The tap is then
             neither held until the top nor its gradient from there on.
+        narrow: through what its head's `narrow` makes of each level (see `Branch`). The taps are neither held until the top nor
+            their gradients from there on, but what is narrow, and its gradients, are.
     """
 
     task: str
     rows: int | None = None
     late: bool = False
+    narrow: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.task):
             raise ScheduleError(f"branch name {self.task!r} holds {_RESERVED}")
         if self.rows is not None and self.rows < 1:
             raise ScheduleError(f"branch {self.task!r}: rows={self.rows} must be at least 1")
+        if self.narrow and (self.late or self.rows is not None):
+            raise ScheduleError(f"branch {self.task!r}: a narrow branch runs all rows at once, and not late; got {self}")
 
     def __str__(self) -> str:
-        return self.task + ("" if self.rows is None else f" rows={self.rows}") + (" late" if self.late else "")
+        rows = "" if self.rows is None else f" rows={self.rows}"
+        return self.task + rows + (" late" if self.late else "") + (" narrow" if self.narrow else "")
+
+    @property
+    def at_top(self) -> bool:
+        """Whether the taps are read before the trunk's backward, and nothing of them is read in it."""
+        return not (self.late or self.narrow)
 
 
 @dataclass(frozen=True)
@@ -197,10 +209,11 @@ def _parse_items(text: str, whole: str, start: int) -> tuple[Item, ...]:
 
 
 def _parse_branch(part: str, whole: str) -> BranchRun:
-    match = re.fullmatch(r"\s*([^\s()\[\]|,=]+)(?:\s+rows=(\d+))?(\s+late)?\s*", part)
+    match = re.fullmatch(r"\s*([^\s()\[\]|,=]+)(?:\s+rows=(\d+))?(\s+late)?(\s+narrow)?\s*", part)
     if match is None:
-        raise ScheduleError(f"branch {part.strip()!r} in {whole!r} is not of the form 'task', 'task rows=2' or 'task late'")
-    return BranchRun(match[1], None if match[2] is None else int(match[2]), match[3] is not None)
+        forms = "'task', 'task rows=2', 'task late' or 'task narrow'"
+        raise ScheduleError(f"branch {part.strip()!r} in {whole!r} is not of the form {forms}")
+    return BranchRun(match[1], None if match[2] is None else int(match[2]), match[3] is not None, match[4] is not None)
 
 
 def _point(text: str, place: int) -> str:
