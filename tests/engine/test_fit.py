@@ -23,7 +23,12 @@ from ubertrain.planning.simulate import simulate
 WIDTHS = (8, 8, 8, 8, 8, 8)
 NEEDS_VALUES = "batch_norm_cumulative"
 """Batch norm without momentum reads its counter: the one architecture that cannot be measured on fake tensors."""
-UNLIKE = ("recurrent_stage", "bfloat16_autocast", "bfloat16_autocast_with_a_stage_used_twice")
+UNLIKE = (
+    "recurrent_stage",
+    "bfloat16_autocast",
+    "bfloat16_autocast_with_a_stage_used_twice",
+    "bfloat16_autocast_with_fusion_heads",
+)
 """torch's LSTM, and its batch norm in bfloat16, make other tensors when they are fake."""
 EVERY = 4
 """Of the zoo every so many architectures are tested by default, the others with `-m slow`."""

@@ -42,24 +42,21 @@ class BranchMeter:
         taps = self._taps(task)
         first, left, work = self._run(task, share, None, taps)
         later, _, _ = self._run(task, share, None, taps)
-        one_row, per_row = self._parts(task, share) if rows > 1 else (later, 0)
+        one_row, per_row = self._parts(task, share, taps) if rows > 1 else (later, 0)
         numbers = tuple(self._graph.stage_names.index(tap) for tap in self._graph.taps[task])
         return BranchCost(
             task, numbers, rows, first, later, one_row, per_row, left, may_be_late(self._graph, task, self._values), work
         )
 
-    def _parts(self, task: str, share: Labelled) -> tuple[int | None, int]:
-        """`one_row` and `per_row` from runs of one row and of half the rows at a time."""
+    def _parts(self, task: str, share: Labelled, taps: Sequence[Tap]) -> tuple[int | None, int]:
+        """`one_row` and `per_row` from single parts of one row and of half the rows; the sums of `taps` are there."""
         branch = BranchCall(self._graph, task)
         if coupling(branch.head) or (branch.criterion is not None and coupling(branch.criterion)):
             return None, 0
-        taps, half = self._taps(task), max(2, (len(share.rows) + 1) // 2)
-        self._run(task, share, None, taps)  # makes the sums
-        two = Labels(share.labels.part(0, 2), share.rows[:2])  # a third part needs what the second does
-        one, left, _ = self._run(task, Labelled(two, share.rows[:2], share.divisor), 1, taps)
-        one += left * (len(share.rows) - 2)  # but its loss stays
-        more = self._run(task, share, half, taps)[0] if half < len(share.rows) else one
-        return one, -(-max(0, more - one) // (half - 1))
+        rows, half = len(share.rows), max(2, (len(share.rows) + 1) // 2)
+        one, left, _ = self._run(task, _few(share, 1), None, taps)
+        more = self._run(task, _few(share, half), None, taps)[0] if half < rows else one
+        return one + left * (rows - 1), -(-max(0, more - one) // (half - 1))  # the losses of all parts stay
 
     def _taps(self, task: str) -> list[Tap]:
         taps: list[Tap] = []
@@ -73,6 +70,11 @@ class BranchMeter:
             loss = run_branch(self._graph, BranchRun(task, rows), share, taps, self._batch, None)
             left = loss.untyped_storage().nbytes()
         return meter.peak, left, work.total
+
+
+def _few(share: Labelled, rows: int) -> Labelled:
+    """The first rows of a task's share."""
+    return Labelled(Labels(share.labels.part(0, rows), share.rows[:rows]), share.rows[:rows], share.divisor)
 
 
 def may_be_late(graph: Graph, task: str, values: Mapping[str, Any]) -> bool:

@@ -91,7 +91,7 @@ def _fitted(
         try:
             schedule = plan(chain, aim, planner)
         except BudgetError as error:
-            assert error.schedule is not None
+            assert isinstance(error.schedule, Schedule)
             schedule, refusal = error.schedule, error
         usage = simulate(chain, schedule)
         over = rehearse(graph, schedule, images, targets, rounding=rounding) - limit
