@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -12,9 +12,11 @@ from ubertrain.engine.branches import coupling, run_branch
 from ubertrain.engine.graph import BranchCall, Graph, Labelled
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
+from ubertrain.engine.narrow import NarrowBranch, cannot_narrow
 from ubertrain.engine.taps import Tap
 from ubertrain.engine.work import OpCost, Work
-from ubertrain.planning.chain import BranchCost
+from ubertrain.errors import ScheduleError
+from ubertrain.planning.chain import BranchCost, NarrowCost, Narrowed
 from ubertrain.planning.schedule import BranchRun
 
 
@@ -44,37 +46,56 @@ class BranchMeter:
         later, _, _ = self._run(task, share, None, taps)
         one_row, per_row = self._parts(task, share, taps) if rows > 1 else (later, 0)
         numbers = tuple(self._graph.stage_names.index(tap) for tap in self._graph.taps[task])
-        return BranchCost(
-            task, numbers, rows, first, later, one_row, per_row, left, may_be_late(self._graph, task, self._values), work
-        )
+        late, narrow = may_be_late(self._graph, task, self._values), self._narrow(task, share, work)
+        return BranchCost(task, numbers, rows, first, later, one_row, per_row, left, late, work, narrow)
 
-    def _parts(self, task: str, share: Labelled, taps: Sequence[Tap]) -> tuple[int | None, int]:
-        """`one_row` and `per_row` from single parts of one row and of half the rows; the sums of `taps` are there."""
-        branch = BranchCall(self._graph, task)
-        if coupling(branch.head) or (branch.criterion is not None and coupling(branch.criterion)):
-            return None, 0
-        rows, half = len(share.rows), max(2, (len(share.rows) + 1) // 2)
-        one, left, _ = self._run(task, _few(share, 1), None, taps)
-        more = self._run(task, _few(share, half), None, taps)[0] if half < rows else one
-        return one + left * (rows - 1), -(-max(0, more - one) // (half - 1))  # the losses of all parts stay
+    def _narrow(self, task: str, share: Labelled, work: float) -> NarrowCost | None:
+        """What the branch costs if it runs narrow; `work` is what it does otherwise."""
+        names = self._graph.taps[task]
+        if cannot_narrow(self._graph, task) or _shares_parameters(self._graph, task):
+            return None
+        if not all(_wants_gradient(self._values[name]) for name in names):
+            return None
+        taps = dict(zip(names, self._taps(task), strict=True))
+        try:
+            first, _, _ = self._run_narrow(task, share, taps)
+            later, peak, total = self._run_narrow(task, share, taps)
+        except ScheduleError:  # what only a run can tell: random numbers, buffers, shared parameters
+            return None
+        levels = [
+            Narrowed(again.held, again.freed, again.hold_peak, fresh.rise + again.freed, again.rise + again.freed)
+            for fresh, again in zip(first, later, strict=True)
+        ]
+        return NarrowCost(tuple(levels), peak, total - work)
 
-    def _taps(self, task: str) -> list[Tap]:
-        taps: list[Tap] = []
-        for name in self._graph.taps[task]:
-            taps.append(Tap(self._values[name], taps))
-        return taps
+    def _run_narrow(self, task: str, share: Labelled, taps: Mapping[str, Tap]) -> tuple[list[_Level], int, float]:
+        """What the levels showed, the peak of the branch itself, and all work."""
+        branch = NarrowBranch(self._graph, task, share, self._batch)
+        places = list(enumerate(self._graph.taps[task]))
+        held, pulled = [], []
+        with Work(self._cost) as work:
+            for place, name in places:
+                with LiveBytes(self._rounding) as meter:
+                    branch.hold(place, self._values[name])
+                    held.append((meter.live, meter.peak))
+            with LiveBytes(self._rounding) as meter:
+                loss = branch.run({}, None)
+                peak = meter.peak
+                for place, name in reversed(places):
+                    before = meter.peak = meter.live
+                    branch.pull(place, taps[name])
+                    pulled.append((meter.peak - before, before - meter.live))
+                del loss
+        return [_Level(*of, *by) for of, by in zip(held, reversed(pulled), strict=True)], peak, work.total
 
-    def _run(self, task: str, share: Labelled, rows: int | None, taps: Sequence[Tap]) -> tuple[int, int, float]:
-        """Peak bytes, bytes of the loss that is left, and work."""
-        with LiveBytes(self._rounding) as meter, Work(self._cost) as work:
-            loss = run_branch(self._graph, BranchRun(task, rows), share, taps, self._batch, None)
-            left = loss.untyped_storage().nbytes()
-        return meter.peak, left, work.total
 
+class _Level(NamedTuple):
+    """Bytes of one level: held, at most while made; at most more than before while made again, less after that than before."""
 
-def _few(share: Labelled, rows: int) -> Labelled:
-    """The first rows of a task's share."""
-    return Labelled(Labels(share.labels.part(0, rows), share.rows[:rows]), share.rows[:rows], share.divisor)
+    held: int
+    hold_peak: int
+    rise: int
+    freed: int
 
 
 def may_be_late(graph: Graph, task: str, values: Mapping[str, Any]) -> bool:

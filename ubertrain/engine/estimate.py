@@ -101,6 +101,7 @@ class _Plain:
             del total
         for hook in hooks:
             hook.remove()
+        graph.zero_grad(set_to_none=True)
         self.peak, self.work = meter.peak, work.total
 
     def _listen(self, name: str, stage: nn.Module, inputs: Any, output: Any) -> None:

@@ -89,6 +89,7 @@ class StageMeter:
             meter.peak = meter.live
             ran = alone.backward()
             probe.remove()
+        stage.zero_grad(set_to_none=True)
         way = Keeping(kept, forward_peak, meter.peak - existing if ran else 0, work.total - forward)
         return _Run(way, forward, starts[1] if len(starts) > 1 else 0, alone.differentiable)
 
