@@ -159,7 +159,21 @@ def _problems(schedule: Schedule) -> Iterator[str]:
 
 
 def _join(items: Sequence[Item]) -> str:
-    return " ".join(map(str, items))
+    """The text of a list of items; without recursion, for nests that are deep."""
+    text, open_spans = "", [iter(items)]
+    while open_spans:
+        item = next(open_spans[-1], None)
+        if item is None:
+            open_spans.pop()
+            text += ")" if open_spans else ""
+            continue
+        text += "" if text == "" or text.endswith("(") else " "
+        if isinstance(item, Span):
+            text += "("
+            open_spans.append(iter(item.items))
+        else:
+            text += str(item)
+    return text
 
 
 def _walk(items: Sequence[Item]) -> Iterator[Item]:
