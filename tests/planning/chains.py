@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import combinations, product
 
-from ubertrain.planning.chain import BranchCost, Chain, Keeping, StageCost
+from ubertrain.planning.chain import BranchCost, Chain, Keeping, NarrowCost, Narrowed, StageCost
 from ubertrain.planning.schedule import BranchRun, Item, Products, Schedule, Span
 
 
@@ -44,7 +44,19 @@ def drawn_chain(seed: int, count: int, noted: int = 0, simple: bool = False) -> 
         return chain_of(plain, (branch("t0", count - 1, may_be_late=False),))
     branches = [_drawn_branch(draw, task, stages, last=task == "t0") for task in ("t0", "t1", "t2")[: draw.randint(1, 3)]]
     draw.shuffle(branches)
-    return chain_of(stages, tuple(branches))
+    others = random.Random(seed + 1000 * count)  # so that chains without narrow branches stay as they were
+    return chain_of(stages, tuple(replace(branch, narrow=_drawn_narrow(others, branch, stages)) for branch in branches))
+
+
+def _drawn_narrow(draw: random.Random, branch: BranchCost, stages: tuple[StageCost, ...]) -> NarrowCost | None:
+    if draw.random() < 0.2:
+        return None
+    levels = []
+    for tap in branch.taps:
+        held, gradient = draw.randint(0, 3), draw.randint(0, 3)
+        peaks = [gradient + stages[tap].gradient + draw.randint(0, 4), gradient + stages[tap].gradient + draw.randint(0, 6)]
+        levels.append(Narrowed(held, gradient, held + draw.randint(0, 4), *peaks))
+    return NarrowCost(tuple(levels), draw.randint(1, 20), float(draw.randint(1, 3)))
 
 
 def _drawn_stage(draw: random.Random, number: int, noted: int) -> StageCost:
@@ -100,17 +112,20 @@ def _drawn_branch(draw: random.Random, task: str, stages: tuple[StageCost, ...],
 
 
 def every_schedule(chain: Chain) -> Iterator[Schedule]:
-    """All schedules of the programme's class, every branch whole or one row at a time.
+    """All schedules of the programme's class, every branch narrow, whole or one row at a time.
 
     Left out are spans that end a span, and products kept there: they mean what their insides mean.
     """
     for items in _lists(0, len(chain.stages), chain.stages, in_span=False):
-        for late in _late_sets(chain):
+        for late, narrow in product(_late_sets(chain), _narrow_sets(chain)):
             for rows in product(*(((None, 1) if branch.one_row is not None else (None,)) for branch in chain.branches)):
-                runs = (
+                runs = [
                     BranchRun(branch.task, part, branch.may_be_late and set(branch.taps) <= late)
                     for branch, part in zip(chain.branches, rows, strict=True)
-                )
+                ]
+                if any(run.task in narrow and run.rows for run in runs):
+                    continue
+                runs = [BranchRun(run.task, narrow=True) if run.task in narrow else run for run in runs]
                 yield Schedule((*items, *chain.unused), tuple(runs))
 
 
@@ -118,6 +133,16 @@ def _late_sets(chain: Chain) -> Iterator[set[int]]:
     taps = {branch.taps[0] for branch in chain.branches if branch.may_be_late}
     able = [tap for tap in taps if all(branch.may_be_late for branch in chain.branches if tap in branch.taps)]
     return (set(late) for size in range(len(able) + 1) for late in combinations(able, size))
+
+
+def _narrow_sets(chain: Chain) -> list[set[str]]:
+    """Sets of branches none of which shares a tap with another, or could run late with all that do."""
+    late = max(_late_sets(chain), key=len)
+    may = [branch for branch in chain.branches if branch.narrow and not set(branch.taps) <= late]
+    sets = [set(chosen) for size in range(len(may) + 1) for chosen in combinations(may, size)]
+    taps = [({tap for b in chosen for tap in b.taps}, {tap for b in chain.branches if b not in chosen for tap in b.taps})
+            for chosen in sets]  # fmt: skip
+    return [{branch.task for branch in chosen} for chosen, (ours, theirs) in zip(sets, taps, strict=True) if not ours & theirs]
 
 
 @cache

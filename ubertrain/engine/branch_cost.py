@@ -68,6 +68,29 @@ class BranchMeter:
         ]
         return NarrowCost(tuple(levels), peak, total - work)
 
+    def _parts(self, task: str, share: Labelled, taps: Sequence[Tap]) -> tuple[int | None, int]:
+        """`one_row` and `per_row` from single parts of one row and of half the rows; the sums of `taps` are there."""
+        branch = BranchCall(self._graph, task)
+        if coupling(branch.head) or (branch.criterion is not None and coupling(branch.criterion)):
+            return None, 0
+        rows, half = len(share.rows), max(2, (len(share.rows) + 1) // 2)
+        one, left, _ = self._run(task, _few(share, 1), None, taps)
+        more = self._run(task, _few(share, half), None, taps)[0] if half < rows else one
+        return one + left * (rows - 1), -(-max(0, more - one) // (half - 1))  # the losses of all parts stay
+
+    def _taps(self, task: str) -> list[Tap]:
+        taps: list[Tap] = []
+        for name in self._graph.taps[task]:
+            taps.append(Tap(self._values[name], taps))
+        return taps
+
+    def _run(self, task: str, share: Labelled, rows: int | None, taps: Sequence[Tap]) -> tuple[int, int, float]:
+        """Peak bytes, bytes of the loss that is left, and work."""
+        with LiveBytes(self._rounding) as meter, Work(self._cost) as work:
+            loss = run_branch(self._graph, BranchRun(task, rows), share, taps, self._batch, None)
+            left = loss.untyped_storage().nbytes()
+        return meter.peak, left, work.total
+
     def _run_narrow(self, task: str, share: Labelled, taps: Mapping[str, Tap]) -> tuple[list[_Level], int, float]:
         """What the levels showed, the peak of the branch itself, and all work."""
         branch = NarrowBranch(self._graph, task, share, self._batch)
@@ -96,6 +119,11 @@ class _Level(NamedTuple):
     hold_peak: int
     rise: int
     freed: int
+
+
+def _few(share: Labelled, rows: int) -> Labelled:
+    """The first rows of a task's share."""
+    return Labelled(Labels(share.labels.part(0, rows), share.rows[:rows]), share.rows[:rows], share.divisor)
 
 
 def may_be_late(graph: Graph, task: str, values: Mapping[str, Any]) -> bool:

@@ -79,10 +79,15 @@ class NarrowBranch:
         """Narrow the level at a place, whose tap has just been made, and hold the result until the branch runs.
 
         Raises:
-            ScheduleError: `narrow` draws random numbers or moves buffers, so that it could not be done again.
+            ScheduleError: `narrow` draws random numbers or moves buffers, so that it could not be done again, or gives a view
+                of the level, which would be held with it.
         """
         with torch.no_grad(), _uncached(value), self._repeatable(place):
             narrowed = self._narrow(place, Tap(value))
+        if not _storages(value).isdisjoint(_storages(narrowed)):
+            raise ScheduleError(
+                f"{self._whose(place)} gives a view of the level, all of which would be held; copy what is needed"
+            )
         self._forms[place] = _form(narrowed)
         self._held[place] = Tap(pytree.tree_map_only(Tensor, _leaf, narrowed))
 
@@ -190,6 +195,10 @@ class _NoDraws(TorchDispatchMode):
 
 def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().requires_grad_(tensor.is_floating_point() or tensor.is_complex())
+
+
+def _storages(value: Any) -> set[int]:
+    return {leaf.untyped_storage()._cdata for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)}
 
 
 def _form(value: Any) -> tuple[Any, list[Any]]:

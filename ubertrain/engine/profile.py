@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from ubertrain.engine.alone import Alone, output_of, tensors
 from ubertrain.engine.branches import run_branch
 from ubertrain.engine.estimate import estimate
 from ubertrain.engine.graph import Graph, batch_size
+from ubertrain.engine.narrow import NarrowBranch
 from ubertrain.engine.taps import Tap
 from ubertrain.planning.chain import Chain, StageCost
 from ubertrain.planning.schedule import BranchRun, Item, Products, Span
@@ -54,9 +55,22 @@ def profile(graph: Graph, images: Any, targets: Mapping[str, Any], *, repeats: i
                 taps.append(Tap(values[tap], taps))
             run, share = BranchRun(branch.task), labelled[branch.task]
             seconds = clock.median(partial(run_branch, graph, run, share, taps, batch, None))
-            branches.append(replace(branch, work=seconds))
+            narrow = branch.narrow
+            if narrow is not None:
+                held = NarrowBranch(graph, branch.task, share, batch)
+                narrow = replace(
+                    narrow, work=clock.median(partial(_hold, held, [values[tap] for tap in graph.taps[branch.task]]))
+                )
+            branches.append(replace(branch, work=seconds, narrow=narrow))
     plain = sum(stage.forward + stage.whole.backward for stage in stages) + sum(branch.work for branch in branches)
     return replace(chain, stages=tuple(stages), branches=tuple(branches), unit="seconds", plain_work=plain)
+
+
+def _hold(branch: NarrowBranch, levels: Sequence[Any]) -> None:
+    """What a narrow branch does more than another."""
+    for place, level in enumerate(levels):
+        branch.hold(place, level)
+    branch.forget()
 
 
 def _timed(clock: _Clock, cost: StageCost, stage: nn.Module, value: Any) -> StageCost:

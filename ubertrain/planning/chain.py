@@ -64,6 +64,51 @@ class StageCost:
 
 
 @dataclass(frozen=True)
+class Narrowed:
+    """What one level of a narrow branch costs; peaks are beyond the tap's value.
+
+    Attributes:
+        held: bytes of what the head makes of it, from the trunk's forward until the branch runs.
+        gradient: bytes of the gradient of that, from there until the tap's stage is back-propagated.
+        hold_peak: most bytes while it is made in the forward.
+        first_peak: most bytes while it is made again and back-propagated, `gradient` included; and the sum of the tap's
+            gradients, if nobody has read the tap in the backward before.
+        later_peak: the same beside a sum that is there already.
+    """
+
+    held: int
+    gradient: int
+    hold_peak: int
+    first_peak: int
+    later_peak: int
+
+
+@dataclass(frozen=True)
+class NarrowCost:
+    """What a branch costs that runs narrow.
+
+    Attributes:
+        levels: in the order of the branch's taps.
+        peak: most bytes while the levels are joined and back-propagated, beyond what is held of them.
+        work: what it does more than otherwise: one more forward of what is held.
+    """
+
+    levels: tuple[Narrowed, ...]
+    peak: int
+    work: float
+
+    @property
+    def held(self) -> int:
+        """Bytes that are held of all levels."""
+        return sum(level.held for level in self.levels)
+
+    @property
+    def gradient(self) -> int:
+        """Bytes of the gradients of that."""
+        return sum(level.gradient for level in self.levels)
+
+
+@dataclass(frozen=True)
 class BranchCost:
     """What a branch costs beyond its taps' values and what is already summed of their gradients.
 
@@ -78,6 +123,7 @@ class BranchCost:
         left: bytes that stay after it, its loss.
         may_be_late: whether it can run inside the trunk's backward.
         work: forward and backward.
+        narrow: what it costs to run narrow; None if it cannot.
     """
 
     task: str
@@ -90,6 +136,7 @@ class BranchCost:
     left: int
     may_be_late: bool
     work: float
+    narrow: NarrowCost | None = None
 
     def peak(self, rows: int | None, *, fresh: int, total: int) -> int:
         """Most bytes when `rows` images run at a time.
@@ -163,10 +210,17 @@ class Chain:
             | {
                 "stages": tuple(_stage(stage) for stage in data["stages"]),
                 "unused": tuple(data["unused"]),
-                "branches": tuple(BranchCost(**branch | {"taps": tuple(branch["taps"])}) for branch in data["branches"]),
+                "branches": tuple(_branch(branch) for branch in data["branches"]),
                 "order": tuple(data["order"]),
             }
         )
+
+
+def _branch(data: dict[str, Any]) -> BranchCost:
+    narrow = data["narrow"]
+    if narrow is not None:
+        narrow = NarrowCost(**narrow | {"levels": tuple(Narrowed(**level) for level in narrow["levels"])})
+    return BranchCost(**data | {"taps": tuple(data["taps"]), "narrow": narrow})
 
 
 def _stage(data: dict[str, Any]) -> StageCost:

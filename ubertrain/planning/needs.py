@@ -1,4 +1,5 @@
-"""What each step of the optimal programme needs beside the values it holds: one chain, one set of late taps, bytes and work.
+"""What each step of the optimal programme needs beside the values it holds: one chain, one choice of late taps
+and narrow branches, bytes and work.
 
 A step of the programme either keeps a stage or closes a span. What it holds from there to its own backward is counted by the
 programme; all else that is alive at a moment (peaks, tap gradients, losses, copies of buffers) depends on the place in the
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ubertrain.planning.chain import BranchCost, Chain, Keeping
+from ubertrain.planning.chain import BranchCost, Chain, Keeping, NarrowCost, Narrowed
 
 Bytes = NDArray[np.int64]
 Work = NDArray[np.float64]
@@ -38,24 +39,26 @@ class Needs:
         around: [t] bytes around a span that ends with stage t while it is recomputed: tap gradients, losses.
         copies: [s, t] copies of buffers of s to t.
         tail_need, tail_work: [t] of stage t, run again as the last of its span, and its backward.
-        late_kept: [way, s] most bytes during the late branches of tap s, if stage s is kept; 0 where none are late.
-        late_held: [s, p] most bytes during those of tap p, if a span from s to p is held.
+        late_kept: [way, s] most bytes while tap s is read late, by late or narrow branches, if stage s is kept; 0 if it is not.
+        late_held: [s, p] most bytes while tap p is, if a span from s to p is held.
+        first_kept: [way, s] most bytes while stage s runs for the first time, what narrow branches hold of taps included.
         starts: bytes that are there from the start to the end.
         top_need: most bytes during the branches that run at the top, beside all that is held.
         branch_work: of all branches.
     """
 
-    def __init__(self, chain: Chain, late: Iterable[int]) -> None:
+    def __init__(self, chain: Chain, late: Iterable[int], narrow: Iterable[str] = ()) -> None:
         stages, self.count = chain.stages, len(chain.stages)
         late = set(late)
+        reads = _Reads(chain, set(narrow))
         top = [branch for branch in chain.branches if not (branch.may_be_late and set(branch.taps) <= late)]
-        tapped = sorted({tap for branch in top for tap in branch.taps})
+        tapped = sorted({tap for branch in top if not reads.narrow(branch) for tap in branch.taps})
         lefts = np.zeros(self.count + 1, np.int64)
         for branch in chain.branches:
             lefts[branch.taps[0] if branch not in top else self.count] += branch.left
         gradients = np.array([stages[t].gradient if t in tapped else 0 for t in range(self.count)], np.int64)
         # When the trunk's backward has reached stage t, late branches of taps from t on have left their losses.
-        before = np.cumsum(lefts[::-1])[::-1][: self.count] + chain.starts + np.cumsum(gradients) - gradients
+        before = np.cumsum(lefts[::-1])[::-1][: self.count] + chain.starts + _before(gradients + reads.gradients)
         copied = np.concatenate([[0], np.cumsum([stage.noted for stage in stages])]).astype(np.int64)
         forward = np.concatenate([[0.0], np.cumsum([stage.forward for stage in stages])])
         self.hold = _holds(chain)
@@ -63,7 +66,7 @@ class Needs:
         self.copies = np.maximum(copied[None, 1:] - copied[:-1, None], 0)
         self.inside = _inside(self.hold, tapped)
         self.pass_again = self._passes(chain, set(), self.copies)
-        self.pass_first = self._passes(chain, set(tapped), self.copies)
+        self.pass_first = self._passes(chain, set(tapped), self.copies, reads)
         self.around = before + _array(stage.pending for stage in stages)
         meeting = _array(stage.meeting if number - 1 in tapped else 0 for number, stage in enumerate(stages))
         self.tail_need = before + meeting + _array(stage.tail_peak + stage.noted for stage in stages)
@@ -73,18 +76,21 @@ class Needs:
         self.forward_peak = np.array([[keeping.forward_peak for keeping in way] for way in keepings])
         self.backward_need = before + meeting + np.array([[keeping.backward_peak for keeping in way] for way in keepings])
         self.kept_work = np.array([[keeping.backward for keeping in way] for way in keepings]) + np.diff(forward)
+        self.first_kept = self.forward_peak + _before(reads.held)
+        self.first_kept = np.maximum(self.first_kept, (self.kept + reads.hold_need) * (reads.hold_need > 0))
         late_need = _array(
-            before[t] - lefts[t] + _run_need(chain, [b for b in chain.branches if b not in top and b.taps == (t,)], at=t)
+            before[t] - lefts[t] + reads.late_need(t, [b for b in chain.branches if b not in top and b.taps == (t,)])
             for t in range(self.count)
         )
-        is_late = _array(t in late for t in range(self.count))
+        is_late = _array(t in late or reads.narrowed[t] for t in range(self.count))
         self.late_kept, self.late_held = (late_need + self.kept) * is_late, (late_need + self.hold) * is_late
         self.starts = chain.starts
-        self.top_need = _run_need(chain, top)
-        self.branch_work = float(sum(branch.work for branch in chain.branches))
+        self.top_need = reads.top_need(top)
+        self.branch_work = float(sum(branch.work for branch in chain.branches) + reads.work)
 
-    def _passes(self, chain: Chain, tapped: set[int], copies: Bytes) -> Bytes:
-        """[s, p] running maximum over k = s..p of the bytes while stage k of the span runs."""
+    def _passes(self, chain: Chain, tapped: set[int], copies: Bytes, reads: _Reads | None = None) -> Bytes:
+        """[s, p] running maximum over k = s..p of the bytes while stage k of the span runs; `reads` in the first run."""
+        below = np.zeros(self.count, np.int64) if reads is None else _before(reads.held)
         need = np.zeros((self.count, self.count), np.int64)
         for s in range(self.count):
             held = 0  # values of taps inside
@@ -93,7 +99,9 @@ class Needs:
                 if k > s:
                     value = int(self.hold[s, k - 1])
                     held, last = (held + value, 0) if k - 1 in tapped else (held, value)
-                need[s, k] = held + last + copies[s, k] + chain.stages[k].pass_peak
+                need[s, k] = held + last + copies[s, k] + chain.stages[k].pass_peak + below[k]
+                if reads is not None and reads.hold_need[k]:
+                    need[s, k] = max(need[s, k], held + copies[s, k] + self.hold[s, k] + reads.hold_need[k])
         return np.maximum.accumulate(need, axis=1)
 
 
@@ -103,18 +111,73 @@ def smallest_peak(branch: BranchCost, fresh: int, total: int) -> int:
     return whole if branch.one_row is None else min(whole, branch.peak(1, fresh=fresh, total=total))
 
 
-def _run_need(chain: Chain, branches: list[BranchCost], at: int | None = None) -> int:
-    """Most bytes while branches run last to first, with the sums and losses that they leave; `at`: late, at this tap."""
-    coming = 0 if at is None or at == len(chain.stages) - 1 else chain.stages[at].gradient
-    sums: set[int] = set()
-    held = need = 0
-    for branch in reversed(branches):
-        fresh = sum(chain.stages[tap].gradient for tap in branch.taps if tap not in sums)
-        total = sum(chain.stages[tap].gradient for tap in branch.taps)
-        need = max(need, held + coming + smallest_peak(branch, fresh, total))
-        sums |= set(branch.taps)
-        held += fresh + branch.left
-    return need
+class _Reads:
+    """When and how the branches of a chain read their taps, some of them narrow.
+
+    Attributes:
+        held, gradients: [t] bytes that narrow branches hold of tap t, and those of the gradients of that.
+        narrowed: [t] whether they read it.
+        hold_need: [t] most bytes while that is made, what they hold of earlier taps included; 0 if they do not read it.
+        work: what narrow branches do more.
+    """
+
+    def __init__(self, chain: Chain, narrow: set[str]) -> None:
+        self._chain, self._narrow = chain, {branch.task: branch.narrow for branch in chain.branches if branch.task in narrow}
+        count = len(chain.stages)
+        levels = [[level for branch in chain.branches for level in self._levels(branch, t)] for t in range(count)]
+        self.held = _array(sum(level.held for level in found) for found in levels)
+        self.gradients = _array(sum(level.gradient for level in found) for found in levels)
+        self.narrowed = [bool(found) for found in levels]
+        self.hold_need = np.zeros(count, np.int64)
+        held = 0
+        for t, found in enumerate(levels):
+            for level in found:
+                self.hold_need[t] = max(self.hold_need[t], held + level.hold_peak)
+                held += level.held
+        self.work = sum(cost.work for cost in self._narrow.values() if cost)
+
+    def narrow(self, branch: BranchCost) -> NarrowCost | None:
+        """What a branch costs that runs narrow; None if it does not."""
+        return self._narrow.get(branch.task)
+
+    def top_need(self, branches: list[BranchCost]) -> int:
+        """Most bytes while the branches at the top run, last to first, with the sums, losses and gradients that they leave."""
+        gradients = [stage.gradient for stage in self._chain.stages]
+        held, sums, need = int(self.held.sum()), set[int](), 0
+        for branch in reversed(branches):
+            fresh = sum(gradients[tap] for tap in branch.taps if tap not in sums)
+            if narrow := self.narrow(branch):
+                need = max(need, held + narrow.peak)
+                held += branch.left + narrow.gradient - narrow.held
+            else:
+                need = max(need, held + smallest_peak(branch, fresh, sum(gradients[tap] for tap in branch.taps)))
+                held += branch.left + fresh
+                sums |= set(branch.taps)
+        return need
+
+    def late_need(self, tap: int, late: list[BranchCost]) -> int:
+        """Most bytes while a tap is read late, by the `late` branches and the narrow ones: its gradient, sums and losses."""
+        gradient = self._chain.stages[tap].gradient
+        held, fresh, need, read = int(self.gradients[tap]), gradient, 0, False
+        coming = 0 if tap == len(self._chain.stages) - 1 else gradient
+        for branch in reversed(self._chain.branches):
+            for level in reversed(self._levels(branch, tap)):
+                held -= level.gradient
+                need = max(need, held + coming + (level.later_peak if read else level.first_peak))
+                held, fresh, read = held + fresh, 0, True
+            if branch in late:
+                need = max(need, held + coming + smallest_peak(branch, fresh, gradient))
+                held, fresh, read = held + fresh + branch.left, 0, True
+        return need
+
+    def _levels(self, branch: BranchCost, tap: int) -> list[Narrowed]:
+        narrow = self.narrow(branch)
+        return [level for place, level in zip(branch.taps, narrow.levels, strict=True) if place == tap] if narrow else []
+
+
+def _before(sizes: Bytes) -> Bytes:
+    """For each place the sum of those before it."""
+    return np.cumsum(sizes) - sizes
 
 
 def _holds(chain: Chain) -> Bytes:

@@ -1,10 +1,11 @@
 """The cheapest schedule for every budget at once: dynamic programming over nested spans.
 
 The class. A schedule is a list of items; an item is a stage kept whole, a stage of which only products are kept, or a span,
-which is a list again. All branches of a tap run late, or all at the top. Within this class, with sizes that are multiples of
-the slot and no copies of buffers, what is found is optimal: no schedule that `simulate` puts within the budget does less work.
-Outside of it are sequences that drop a value before its span is run again. Of 1848 pairs of a drawn chain with one tap and a
-budget, 9 have one that saves work, by 11.5 % at most; none has one that needs a smaller budget.
+which is a list again. All branches of a tap run late, or all at the top; of branches that share taps all run narrow, or none.
+Within this class, with sizes that are multiples of the slot and no copies of buffers, what is found is optimal: no schedule
+that `simulate` puts within the budget does less work. Outside of it are sequences that drop a value before its span is run
+again. Of 1848 pairs of a drawn chain with one tap and a budget, 9 have one that saves work, by 11.5 % at most; none has one
+that needs a smaller budget.
 
 The programme follows the one for heterogeneous chains: Beaumont, Eyraud-Dubois, Herrmann, Joly and Shilova, "Optimal
 checkpointing for heterogeneous chains" (2019). With m slots free beside all that is held,
@@ -45,23 +46,24 @@ LEVELS = 64
 
 
 class Table:
-    """The programme solved for one set of late taps.
+    """The programme solved for one set of late taps and one of narrow branches.
 
     Args:
         chain: of L >= 1 stages.
         late: taps whose branches run late.
         slot: bytes of a slot.
         slots: the largest budget. Time is about L**3 * slots / 6, memory L**2 * slots * 4 bytes.
+        narrow: the branches that run narrow: all that read a tap, or none.
 
     Attributes:
-        late, slot: as given.
+        late, slot, narrow: as given.
         steps: (slots, work) wherever one slot more saves work, in rising order of slots.
     """
 
-    def __init__(self, chain: Chain, late: frozenset[int], slot: int, slots: int) -> None:
-        self.late, self.slot, self._width = late, slot, slots + 1
+    def __init__(self, chain: Chain, late: frozenset[int], slot: int, slots: int, narrow: frozenset[str] = frozenset()) -> None:
+        self.late, self.slot, self.narrow, self._width = late, slot, narrow, slots + 1
         self._names = [stage.name for stage in chain.stages]
-        self._needs = needs = Needs(chain, late)
+        self._needs = needs = Needs(chain, late, narrow)
         self._count = needs.count
         self._hold = np.minimum(_nearest(needs.hold, slot), self._width)
         self._kept = np.diff(self._up(np.cumsum(needs.kept, axis=1)), axis=1, prepend=0)
@@ -220,7 +222,7 @@ class Table:
     def _top_keep(self, s: int, taken: int) -> list[int]:
         needs = self._needs
         need = np.maximum(needs.backward_need[:, s], needs.late_kept[:, s])
-        return cast(list[int], self._up(np.maximum(taken + needs.forward_peak[:, s], need)).tolist())
+        return cast(list[int], self._up(np.maximum(taken + needs.first_kept[:, s], need)).tolist())
 
     def _top_spans(self, s: int, taken: int) -> Bytes:
         return self._up(np.maximum(taken + self._needs.pass_first[s, s:], self._needs.late_held[s, s:]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain as joined
 from itertools import combinations
 from math import gcd
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,10 +36,31 @@ _ABOVE = 24
 """How many slots above a budget schedules are tried: sizes were rounded."""
 
 _LONG = 120
-"""Most stages of a chain for which more than one set of late taps is tried."""
+"""Most stages of a chain for which branches are tried at the top that may be late."""
 
 _ALL_SUBSETS = 3
-"""Most taps of which every subset is tried as the late ones."""
+"""Most taps that may be late, and groups of branches that may be narrow, of which every subset is tried."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How branches run.
+
+    Attributes:
+        late: taps whose branches run late.
+        narrow: tasks of the branches that run narrow.
+    """
+
+    late: frozenset[int]
+    narrow: frozenset[str]
+
+    def runs(self, chain: Chain) -> tuple[BranchRun, ...]:
+        """All branches, those without labels plain."""
+        late = {branch.task for branch in chain.branches if branch.may_be_late and set(branch.taps) <= self.late}
+        return tuple(BranchRun(task, late=task in late, narrow=task in self.narrow) for task in chain.order)
 
 
 @dataclass(frozen=True)
@@ -59,7 +81,7 @@ class Found:
     def rank(self) -> tuple[int, int]:
         """Smaller is better among schedules of equal work: less memory, then the simpler."""
         text = str(self.schedule)
-        return self.peak_bytes, text.count("(") + text.count("[") + text.count(" late")
+        return self.peak_bytes, text.count("(") + text.count("[") + text.count(" late") + text.count(" narrow")
 
 
 class Programme:
@@ -118,14 +140,13 @@ class Programme:
     def _find(self, slots: int, place: int) -> Found:
         if (place, slots) not in self._found:
             table = self._tables[place]
-            self._found[place, slots] = _exact(self._chain, table.trunk(slots), table.late)
+            self._found[place, slots] = _exact(self._chain, table.trunk(slots), Choice(table.late, table.narrow))
         return self._found[place, slots]
 
 
-def _exact(chain: Chain, trunk: tuple[Item, ...], late: frozenset[int]) -> Found:
+def _exact(chain: Chain, trunk: tuple[Item, ...], choice: Choice) -> Found:
     """What running the trunk needs when every branch takes the fewest bytes it can."""
-    runs = {branch.task for branch in chain.branches if branch.may_be_late and set(branch.taps) <= late}
-    schedule = Schedule((*trunk, *chain.unused), tuple(BranchRun(task, late=task in runs) for task in chain.order))
+    schedule = Schedule((*trunk, *chain.unused), choice.runs(chain))
     usage = simulate(chain, schedule)
     peaks = _branch_peaks(chain, schedule, 1)
     least = max((min(peaks.get(moment.what, moment.peak_bytes), moment.peak_bytes) for moment in usage.timeline), default=0)
@@ -152,7 +173,9 @@ def _rows(branch: BranchCost, one: int, budget: int) -> int | None:
 
 def _branch_peaks(chain: Chain, schedule: Schedule, rows: int | None) -> dict[str, int]:
     """Moment -> peak of every branch that can run in parts, when all of them take `rows` rows at a time."""
-    parts = {branch.task for branch in chain.branches if branch.one_row is not None and branch.rows > 1}
+    narrow = {run.task for run in schedule.branches if run.narrow}
+    splits = (branch for branch in chain.branches if branch.one_row is not None and branch.rows > 1)
+    parts = {branch.task for branch in splits if branch.task not in narrow}
     if not parts:
         return {}
     runs = tuple(replace(run, rows=rows) if run.task in parts else run for run in schedule.branches)
@@ -163,13 +186,14 @@ def _branch_peaks(chain: Chain, schedule: Schedule, rows: int | None) -> dict[st
 def _tables(chain: Chain) -> Iterator[Table]:
     if not chain.stages:
         return
-    sets = list(_late_sets(chain))
-    for late in sets:
-        most = simulate(chain, _keep_all(chain, late)).peak_bytes
-        slots = _slots(len(chain.stages), len(sets))
+    choices = list(_choices(chain))
+    for choice in choices:
+        most = simulate(chain, replace(keep_all(chain.names, chain.order), branches=choice.runs(chain))).peak_bytes
+        slots = _slots(len(chain.stages), len(choices))
         for part in _PARTS if slots < _FINE * len(chain.stages) else _PARTS[:1]:
             slot = _slot(chain, most // part, slots)
-            table = Table(chain, late, slot, -(-most // part // slot) + (_ABOVE if slot > 1 else 0))
+            width = -(-most // part // slot) + (_ABOVE if slot > 1 else 0)
+            table = Table(chain, choice.late, slot, width, choice.narrow)
             if not table.steps:
                 break
             yield table
@@ -194,21 +218,34 @@ def _slot(chain: Chain, most: int, slots: int) -> int:
     return int(tried[np.argmin(waste + tried / 4)])
 
 
-def _keep_all(chain: Chain, late: frozenset[int]) -> Schedule:
-    schedule = keep_all(chain.names, chain.order)
-    runs = {branch.task for branch in chain.branches if branch.may_be_late and set(branch.taps) <= late}
-    return replace(schedule, branches=tuple(replace(run, late=run.task in runs) for run in schedule.branches))
-
-
-def _late_sets(chain: Chain) -> Iterator[frozenset[int]]:
-    """Sets of late taps that are tried: every subset of few, else none and all; all on long chains: they seldom need more."""
+def _choices(chain: Chain) -> Iterator[Choice]:
+    """What is tried: every subset of few taps and groups, else none or all of either; on long chains late is always better."""
     taps = {tap for branch in chain.branches for tap in branch.taps}
-    able = sorted(
+    able = frozenset(
         tap
         for tap in taps
         if all(branch.may_be_late and len(branch.taps) == 1 for branch in chain.branches if tap in branch.taps)
     )
-    if len(chain.stages) > _LONG:
-        return iter([frozenset(able)])
-    sizes = range(len(able) + 1) if len(able) <= _ALL_SUBSETS else (0, len(able))
-    return map(frozenset, joined.from_iterable(combinations(able, size) for size in sizes))
+    groups = list(_narrow_groups(chain, able))
+    every = len(able) + len(groups) <= _ALL_SUBSETS
+    sets = _subsets(sorted(able), every) if len(chain.stages) <= _LONG else [tuple(sorted(able))]
+    for late in sets:
+        for narrow in _subsets(groups, every):
+            yield Choice(frozenset(late), frozenset(joined.from_iterable(narrow)))
+
+
+def _subsets(of: Sequence[T], every: bool) -> list[tuple[T, ...]]:
+    """All subsets, or the smallest and the largest."""
+    sizes = range(len(of) + 1) if every else sorted({0, len(of)})
+    return list(joined.from_iterable(combinations(of, size) for size in sizes))
+
+
+def _narrow_groups(chain: Chain, late: frozenset[int]) -> Iterator[frozenset[str]]:
+    """The branches that must be narrow together, since they read a tap in common, directly or by others; late ones need not."""
+    groups: list[list[BranchCost]] = []
+    for branch in chain.branches:
+        near = [group for group in groups if any(set(branch.taps) & set(other.taps) for other in group)]
+        groups = [group for group in groups if group not in near] + [[branch, *joined.from_iterable(near)]]
+    for group in groups:
+        if all(branch.narrow and not set(branch.taps) <= late for branch in group):
+            yield frozenset(branch.task for branch in group)

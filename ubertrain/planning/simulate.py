@@ -4,7 +4,8 @@ The rules are those of the engine. First the trunk runs forward: a kept stage le
 alone. The values of taps stay for the branches that run at the top; then these run last to first, and of each tap a gradient
 sum stays until its stage is back-propagated. In the backward a span is first run again, up to its last stage, whose recompute
 stops as soon as the last tensor that is needed is back; spans inside it keep their outputs only and are recomputed in their
-turn. A late branch runs when the gradient of its tap is complete, outside of every span that ends there.
+turn. A late branch runs when the gradient of its tap is complete, outside of every span that ends there. A narrow branch runs
+at the top, on what is held of its levels since the forward; where a late one would run, its levels are narrowed again.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ubertrain.errors import ScheduleError
-from ubertrain.planning.chain import BranchCost, Chain, Keeping, StageCost
-from ubertrain.planning.schedule import Item, Products, Schedule, Span, stage_of
+from ubertrain.planning.chain import BranchCost, Chain, Keeping, Narrowed, StageCost
+from ubertrain.planning.schedule import BranchRun, Item, Products, Schedule, Span, stage_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Moment:
     """One thing that a step does.
 
     Attributes:
-        what: e.g. "forward res2.0", "recompute res2.0", "backward res2.0", "branch depth".
+        what: e.g. "forward res2.0", "recompute res2.0", "backward res2.0", "branch depth"; of a narrow branch "narrow depth
+            at res2.0" in the forward and "pull depth at res2.0" in the backward.
         peak_bytes: the most that is alive during it.
         live_bytes: what is alive after it.
     """
@@ -86,9 +88,10 @@ class _Walk:
         self.chain = chain
         self.number = {stage.name: number for number, stage in enumerate(chain.stages)}
         self.runs = {run.task: run for run in schedule.branches}
-        self.late = [branch for branch in chain.branches if branch.may_be_late and self._is_late(branch)]
+        self.late = [branch for branch in chain.branches if branch.may_be_late and self._run(branch).late]
+        self.narrow = {branch.task: branch.narrow for branch in chain.branches if branch.narrow and self._run(branch).narrow}
         self.top = [branch for branch in chain.branches if branch not in self.late]
-        self.tapped = {tap for branch in self.top for tap in branch.taps}
+        self.tapped = {tap for branch in self.top for tap in branch.taps if branch.task not in self.narrow}
         self.live = chain.starts
         self._inside = 0
         self.sums: dict[int, int] = {}
@@ -101,12 +104,18 @@ class _Walk:
         for item in items:
             holds.append(self._pass(item, "forward", 0) if isinstance(item, Span) else self._keep(item, "forward", 0))
             self.live += holds[-1]
+            self._hold_narrow(self.number[_ends(item)[1]], 0)
         return holds
 
     def branches(self) -> None:
         """The branches at the top, after which the values of taps are let go."""
         for branch in reversed(self.top):
-            self._branch(branch)
+            if narrow := self.narrow.get(branch.task):
+                self._moment(f"branch {branch.task}", narrow.peak, branch.left + narrow.gradient - narrow.held)
+                self.live += branch.left + narrow.gradient - narrow.held
+                self.work += branch.work + narrow.work
+            else:
+                self._branch(branch)
         self.live -= self._inside
 
     def backward(self, items: Sequence[Item], holds: Sequence[int]) -> None:
@@ -166,16 +175,41 @@ class _Walk:
             if doing == "forward" and number in self.tapped and name != depths[-1][0]:
                 self._inside += self.chain.held(start, number)
                 self.live += self.chain.held(start, number)
+            elif doing == "forward" and name != depths[-1][0]:
+                self._hold_narrow(number, copies + self.chain.held(start, number))
         return self.chain.held(start, self.number[depths[-1][0]]) + copies
 
+    def _hold_narrow(self, tap: int, current: int) -> None:
+        """What narrow branches hold of a tap that has just been made; `current` are bytes alive beside what is held."""
+        for branch in self.chain.branches:
+            for level in self._levels(branch, tap):
+                self._moment(f"narrow {branch.task} at {self.chain.stages[tap].name}", current + level.hold_peak, level.held)
+                self.live += level.held
+
     def _late(self, tap: int) -> None:
-        for branch in reversed([branch for branch in self.late if branch.taps == (tap,)]):
-            self._branch(branch, incoming=self._incoming(tap))
+        for branch in reversed(self.chain.branches):
+            if branch in self.late and branch.taps == (tap,):
+                self._branch(branch, incoming=self._incoming(tap))
+            for level in reversed(self._levels(branch, tap)):
+                self._pull(branch, tap, level)
+
+    def _pull(self, branch: BranchCost, tap: int, level: Narrowed) -> None:
+        """A level is narrowed again, and back-propagated."""
+        stage, incoming = self.chain.stages[tap], self._incoming(tap)
+        self.live -= level.gradient
+        peak, fresh = (level.later_peak, 0) if tap in self.sums else (level.first_peak, stage.gradient)
+        self._moment(f"pull {branch.task} at {stage.name}", incoming + peak, incoming + fresh)
+        self.sums[tap] = stage.gradient
+
+    def _levels(self, branch: BranchCost, tap: int) -> list[Narrowed]:
+        """The levels of a branch at a tap, if it is narrow."""
+        narrow = self.narrow.get(branch.task)
+        return [level for place, level in zip(branch.taps, narrow.levels, strict=True) if place == tap] if narrow else []
 
     def _branch(self, branch: BranchCost, incoming: int = 0) -> None:
         gradients = {tap: self.chain.stages[tap].gradient for tap in branch.taps}
         fresh = {tap: size for tap, size in gradients.items() if tap not in self.sums}
-        rows = self.runs[branch.task].rows if branch.task in self.runs else None
+        rows = self._run(branch).rows
         if rows is not None and rows < branch.rows and branch.one_row is None:
             raise ScheduleError(f"branch {branch.task!r} couples its images and cannot run rows={rows} at a time")
         peak = branch.peak(rows, fresh=sum(fresh.values()), total=sum(gradients.values()))
@@ -206,8 +240,8 @@ class _Walk:
     def _numbers(self, span: Span) -> list[int]:
         return [self.number[name] for name in Schedule(span.items).stages]
 
-    def _is_late(self, branch: BranchCost) -> bool:
-        return branch.task in self.runs and self.runs[branch.task].late
+    def _run(self, branch: BranchCost) -> BranchRun:
+        return self.runs.get(branch.task, BranchRun(branch.task))
 
 
 def _first(items: Sequence[Item], count: int) -> tuple[Item, ...]:
