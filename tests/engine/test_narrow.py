@@ -195,7 +195,18 @@ class Grows(Head):
         return torch.cat([super().narrow(place, level)] * (1 + torch.is_grad_enabled()))
 
 
+class Hands(Head):
+    """Hands a part of its level on."""
+
+    def narrow(self, place: int, level: Any) -> Any:
+        return level[:, :1]
+
+    def join(self, narrowed: list[Any]) -> Tensor:
+        return super().join([part.mean((2, 3)).expand(-1, 3) for part in narrowed])
+
+
 STEP_REFUSED = [
+    (Hands(WIDTHS), ScheduleError, r"narrow\(0, level\) of the head of task 'all' gives a view of the level"),
     (Draws(WIDTHS), ScheduleError, r"narrow\(0, level\) of the head of task 'all' draws random numbers"),
     (Norms(), ScheduleError, r"narrow\(0, level\) of the head of task 'all' moves buffers"),
     (Writes(WIDTHS), TaskError, r"narrow\(0, level\) of the head of task 'all' writes in place"),

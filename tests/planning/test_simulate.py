@@ -4,13 +4,18 @@ import pytest
 
 from tests.planning.chains import branch, chain_of, stage
 from ubertrain.errors import ScheduleError
-from ubertrain.planning.chain import Chain, Keeping
+from ubertrain.planning.chain import Chain, Keeping, NarrowCost, Narrowed
 from ubertrain.planning.schedule import Schedule
 from ubertrain.planning.simulate import simulate
 
 A, B = stage("a", 0, products=Keeping(5, 9, 15, 22.0)), stage("b", 1)
 ONE = chain_of((A, B), (branch("t", 1),))
 TWO = chain_of((A, B), (branch("t", 1), branch("u", 0)))
+
+NARROW = NarrowCost((Narrowed(2, 3, 5, 13, 9), Narrowed(1, 2, 4, 11, 7)), 10, 4.0)
+MORE = branch("t", 0, 1, narrow=NARROW)
+ALL = chain_of((A, B), (MORE,))
+EACH = chain_of((A, B), (MORE, branch("u", 0, narrow=NarrowCost((Narrowed(1, 1, 2, 6, 5),), 3, 2.0), may_be_late=False)))
 
 # Peaks of the moments in order, beyond what starts the backward: the forward of a and b, the branches, the backward.
 BY_HAND = [
@@ -25,6 +30,9 @@ BY_HAND = [
     (TWO, "a b | t, u late", [8, 14, 28, 21, 27, 16], 70),
     (TWO, "(a b) | t, u", [6, 10, 24, 29, 18, 28, 16], 88),
     (TWO, "(a b) | t late, u late", [6, 10, 20, 13, 23, 27, 16], 88),
+    (ALL, "a b | t narrow", [8, 11, 16, 18, 25, 27, 24, 24, 15], 69),
+    (ALL, "(a b) | t narrow", [6, 9, 12, 10, 17, 19, 16, 26, 24, 15], 87),
+    (EACH, "a b | t narrow, u narrow", [8, 11, 10, 17, 19, 19, 27, 29, 26, 21, 25, 16], 76),
 ]
 
 

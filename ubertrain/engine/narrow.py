@@ -71,6 +71,11 @@ class NarrowBranch:
         self._forms: dict[int, Any] = {}
         self._used: set[int] = set()
 
+    @property
+    def holds(self) -> bool:
+        """Whether anything is held; if not, since no gradient reaches any tap, the branch runs as others do."""
+        return bool(self._held)
+
     def places(self, tap: str) -> list[int]:
         """Where among the branch's levels a tap stands."""
         return [place for place, name in enumerate(self._taps) if name == tap]

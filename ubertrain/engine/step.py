@@ -106,7 +106,7 @@ class Step:
     def _branch(self, run: BranchRun, taps: Mapping[str, Tap]) -> None:
         share, batch = self._part.labelled[run.task], self._part.batch
         with self._streams.of(self._graph.number(run.task)), self._watch.during(f"branch {run.task}"):
-            if run.narrow:
+            if run.narrow and self._narrow[run.task].holds:
                 loss = self._narrow[run.task].run(taps, self._scaler)
             else:
                 reads = [taps[tap] for tap in self._graph.taps[run.task]]

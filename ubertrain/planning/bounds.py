@@ -35,7 +35,9 @@ def _remedies(chain: Chain, moment: str) -> str:
     remedies = [f"fewer images (now {chain.batch}) or smaller ones"]
     tapped = {tap for branch in chain.branches for tap in branch.taps}
     branch = next((branch for branch in chain.branches if moment == f"branch {branch.task}"), None)
-    if branch is None:
+    if moment.startswith("pull "):
+        remedies.append("heads that do not read this level")
+    elif branch is None:
         remedies.append("finer stages, ut.split(..., finer=True)")
     elif branch.one_row is None and branch.rows > 1:
         remedies.append(f"a head of task {branch.task!r} that couples no images and so can run a few rows at a time")
