@@ -105,6 +105,15 @@ class Dropped(Plain):
             return super().forward([F.dropout(level, training=self.training) for level in levels])
 
 
+class Narrowing(Plain):
+    class head(Head):
+        def narrow(self, place: int, level: Tensor) -> Tensor:
+            return level.mean(dim=1, keepdim=True)
+
+        def join(self, narrowed: list[Tensor]) -> Tensor:
+            return narrowed[0]
+
+
 class MeanOfMeans(DepthErrors):
     """Averages over updates, whatever their size."""
 
@@ -222,6 +231,7 @@ BROKEN = [
     (broken(loss=_by_boolean_index), "fake tensors.*cannot be rehearsed"),
     (broken(draw=lambda self, image, p: image / 2), "A picture is.*drawn as .* float64"),
     (broken(draw=lambda self, image, p: image[:-1]), r"A picture is.*\(52, 75, 3\) is drawn as \(51, 75, 3\)"),
+    (Narrowing, "predicts from what is narrow.*It does not: forward"),
     (broken(draw=_draws_on_the_image), "A picture is.*wrote to the image"),
     (broken(draw=_overflows), "whatever the prediction.*IndexError"),
     (broken(metric=lambda self: OtherPrimary()), "primary score.*its primary is 'SqRel'"),

@@ -203,6 +203,20 @@ def check_images_apart(case: Case) -> None:
         _expect(_close(alone, _row(whole, row)), f"Image {row} does not; the head mixes images.")
 
 
+def check_narrow(case: Case) -> None:
+    """A head that can narrow its levels predicts from what is narrow what it predicts from the levels."""
+    levels = case.levels()
+    head: Any = case.head()
+    if not (hasattr(head, "narrow") and hasattr(head, "join")):
+        return
+    torch.manual_seed(4)
+    whole = _tensors(head(levels))
+    torch.manual_seed(4)
+    joined = _tensors(head.join([head.narrow(place, level) for place, level in enumerate(levels)]))
+    same = len(whole) == len(joined) and all(torch.equal(a, b) for a, b in zip(whole, joined, strict=True))
+    _expect(same, "It does not: forward(levels) differs from join([narrow(place, level), ...]).")
+
+
 def check_losses_apart(case: Case) -> None:
     """An image has the same loss alone as within a batch, unless the head declares that it couples images."""
     head, levels, target = case.head(), case.levels(), case.labels()
@@ -318,8 +332,8 @@ def check_pickling(case: Case) -> None:
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
     check_declarations, check_keywords, check_predictions, check_loss, check_gradients, check_blank_labels,
-    check_images_apart, check_losses_apart, check_determinism, check_inputs_untouched, check_any_size, check_fake_tensors,
-    check_drawing, check_metric, check_metric_without_labels, check_pickling,
+    check_images_apart, check_narrow, check_losses_apart, check_determinism, check_inputs_untouched, check_any_size,
+    check_fake_tensors, check_drawing, check_metric, check_metric_without_labels, check_pickling,
 )  # fmt: skip
 
 
