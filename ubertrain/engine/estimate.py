@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -67,7 +67,7 @@ def measure(graph: Graph, images: Any, labels: Mapping[str, Labels], cost: OpCos
         stages.append(meter.measure(name, graph.stage(name)))
         if name in tapped:
             values[name] = meter.value
-    stages = _with_tied(stages, _tied_bytes(graph, names))
+    stages = _with_tied(_with_passing(stages, {names.index(tap) for tap in tapped}), _tied_bytes(graph, names))
     branches = BranchMeter(graph, values, batch_size(images), cost, rounding)
     return Chain(
         stages=tuple(stages),
@@ -138,3 +138,19 @@ def _with_tied(stages: Sequence[StageCost], tied: int) -> list[StageCost]:
         )
         for stage in stages
     ]
+
+
+def _with_passing(stages: Sequence[StageCost], tapped: Collection[int]) -> list[StageCost]:
+    """The stages, the outputs of frozen ones counted only while the next one runs if that is frozen too: no one keeps them."""
+    changed = list(stages)
+    for number in range(len(stages) - 1):
+        stage, following = changed[number], changed[number + 1]
+        own = sum(size for maker, size in stage.output if maker == number)
+        if number in tapped or stage.gradient or following.gradient or stage.products or own > stage.whole.kept:
+            continue
+        if any(maker <= number for later in stages[number + 1 :] for maker, _ in later.output):
+            continue  # it is handed on
+        changed[number] = replace(stage, whole=replace(stage.whole, kept=stage.whole.kept - own))
+        whole = replace(following.whole, forward_peak=following.whole.forward_peak + own)
+        changed[number + 1] = replace(following, whole=whole, pass_peak=following.pass_peak + own)
+    return changed
