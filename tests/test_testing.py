@@ -228,7 +228,7 @@ BROKEN = [
     (broken_head(_unseeded), "same seed.*losses differ|mixes images"),
     (broken_head(_in_place), "left as they are.*written to"),
     (broken(loss=lambda self, p, t: valid_mean((p - t) ** 2, t > 0)), "need not be multiples of a stride.*RuntimeError"),
-    (broken(loss=_by_boolean_index), "fake tensors.*cannot be rehearsed"),
+    (broken(loss=_by_boolean_index), "fake tensors.*cannot be measured"),
     (broken(draw=lambda self, image, p: image / 2), "A picture is.*drawn as .* float64"),
     (broken(draw=lambda self, image, p: image[:-1]), r"A picture is.*\(52, 75, 3\) is drawn as \(51, 75, 3\)"),
     (Narrowing, "predicts from what is narrow.*It does not: forward"),

@@ -58,7 +58,7 @@ def test_branches_say_how_they_run(tmp_path: Path) -> None:
     chain = estimate(model.graph, batch.images, batch.targets, cost="flops")
     schedule = Schedule.parse(f"res2 res3 res4 res5 | {BRANCHES}")
     lines = {line.task: line for line in branch_lines(chain, schedule, simulate(chain, schedule))}
-    assert [(line.at_a_time, line.late) for line in lines.values()] == [(1, False), (4, False), (4, True)]
+    assert [(line.at_a_time, line.way) for line in lines.values()] == [(1, "at the top"), (4, "at the top"), (4, "late")]
     assert lines["depth"].taps == ("res3", "res4")
     whole = Schedule.parse("res2 res3 res4 res5 | segmentation, depth, normals late")
     wide = {line.task: line for line in branch_lines(chain, whole, simulate(chain, whole))}

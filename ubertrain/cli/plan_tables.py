@@ -61,7 +61,7 @@ def _print_stages(plan: Plan) -> None:
 def _print_branches(plan: Plan) -> None:
     rows = [
         [line.task, ", ".join(line.taps), "all" if line.at_a_time == line.images else f"{line.at_a_time} of {line.images}",
-         "inside the trunk's backward" if line.late else "before it", format_bytes(line.bytes),
+         line.way, format_bytes(line.bytes),
          work_text(line.work, plan.chain.unit)]
         for line in plan.branches
     ]  # fmt: skip

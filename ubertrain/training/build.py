@@ -147,7 +147,9 @@ def make_graph(config: Config, trunk: Trunk, tasks: Mapping[str, Task]) -> Graph
     for name, task in tasks.items():
         taps = [_tap(config, name, tap, trunk.taps) for tap in task.taps]
         head = task.make_head([Level(tap.channels, tap.stride) for tap in taps])
-        branches[name] = Branch(head, [tap.stage for tap in taps], losses=task.losses, weight=config.tasks[name].weight)
+        plain = type(task).losses is Task.losses  # then the engine may run the head in pieces
+        loss = {"loss": task.loss} if plain else {"losses": task.losses}
+        branches[name] = Branch(head, [tap.stage for tap in taps], weight=config.tasks[name].weight, **loss)
     return Graph(trunk.stages(), branches)
 
 

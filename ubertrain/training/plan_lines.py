@@ -42,7 +42,7 @@ class BranchLine:
         taps: the stages that it reads.
         images: labelled images.
         at_a_time: how many of them run at a time.
-        late: whether it runs inside the trunk's backward.
+        way: "at the top", "late" or "narrow", see `BranchRun`.
         bytes: the most that it adds to what is alive when it begins.
         work: of its forward and backward, in the chain's unit.
     """
@@ -51,7 +51,7 @@ class BranchLine:
     taps: tuple[str, ...]
     images: int
     at_a_time: int
-    late: bool
+    way: str
     bytes: int
     work: float
 
@@ -82,8 +82,8 @@ def branch_lines(chain: Chain, schedule: Schedule, usage: Usage) -> list[BranchL
     for branch in chain.branches:
         run, taps = runs.get(branch.task), tuple(chain.stages[tap].name for tap in branch.taps)
         rows = branch.rows if run is None or run.rows is None else min(run.rows, branch.rows)
-        late = run is not None and run.late and branch.may_be_late
-        line = BranchLine(branch.task, taps, branch.rows, rows, late, added[f"branch {branch.task}"], branch.work)
+        way = "at the top" if run is None or run.at_top else "late" if run.late else "narrow"
+        line = BranchLine(branch.task, taps, branch.rows, rows, way, added[f"branch {branch.task}"], branch.work)
         lines.append(line)
     return lines
 
