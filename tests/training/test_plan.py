@@ -32,7 +32,7 @@ def test_added_work_sums_up_to_the_simulations(tmp_path: Path, trunk: str) -> No
     lines = stage_lines(chain, schedule)
     assert [line.name for line in lines] == list(schedule.stages)
     assert [line.again for line in lines] == list(schedule.recomputed().values())
-    assert sum(line.added for line in lines) == pytest.approx(simulate(chain, schedule).recompute_work)
+    assert sum(line.added for line in lines) == pytest.approx(simulate(chain, schedule).recompute_work, abs=1e-3)
 
 
 def test_held_bytes_are_those_after_the_forward(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_stages_above_all_labels_do_not_run(tmp_path: Path) -> None:
     schedule = Schedule.parse("res2 (res3 res4 res5) | segmentation")
     lines = stage_lines(chain, schedule)
     assert [line.how for line in lines[2:]] == ["does not run"] * 2
-    assert sum(line.added for line in lines) == pytest.approx(simulate(chain, schedule).recompute_work)
+    assert sum(line.added for line in lines) == pytest.approx(simulate(chain, schedule).recompute_work, abs=1e-3)
 
 
 def test_the_peak_is_the_rehearsed_one_of_the_schedule(tmp_path: Path) -> None:

@@ -78,7 +78,12 @@ def simulate(chain: Chain, schedule: Schedule) -> Usage:
     walk.backward(items, holds)
     least = sum(stage.forward + stage.whole.backward for stage in chain.stages) + sum(b.work for b in chain.branches)
     peak = max((moment.peak_bytes for moment in walk.moments), default=0)
-    return Usage(peak, walk.work, walk.work - least, tuple(walk.moments))
+    return Usage(peak, walk.work, _difference(walk.work, least), tuple(walk.moments))
+
+
+def _difference(work: float, least: float) -> float:
+    """What is more than the least; sums in another order differ by a trace."""
+    return 0.0 if abs(work - least) < 1e-12 * least else work - least
 
 
 class _Walk:
