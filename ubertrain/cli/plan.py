@@ -33,16 +33,24 @@ def plan(
 ) -> None:
     """Show what a step will keep, recompute and need, without training: one whose every image has every label."""
     from ubertrain.cli.output import print_json, stderr
+    from ubertrain.engine.devices import find_device
+    from ubertrain.planning.plan import known_planner
     from ubertrain.cli.plan_tables import print_plan
     from ubertrain.training.config import load
     from ubertrain.training.plan import make_plan
-    from ubertrain.training.plan_picture import draw_plan, require_matplotlib
+    from ubertrain.training.plan_picture import check_picture, draw_plan
 
+    known_planner(planner)
+    if device is not None:
+        find_device(device)
     if png is not None:
-        require_matplotlib()
-    options = ["memory.schedule=null", f"memory.budget={budget}"] if budget is not None else []
-    options += [f"data.batch={batch}"] if batch is not None else []
-    found = make_plan(load(config, [*(overrides or ()), *options]), device=device, planner=planner, measure=measure)
+        check_picture(png)
+    given = list(overrides or ())
+    if budget is None and device is not None and not any(option.startswith("memory.") for option in given):
+        budget = "auto"  # all that the device has
+    given += ["memory.schedule=null", f"memory.budget={budget}"] if budget is not None else []
+    given += [f"data.batch={batch}"] if batch is not None else []
+    found = make_plan(load(config, given), device=device, planner=planner, measure=measure)
     if json:
         print_json(found.as_json())
     else:

@@ -72,7 +72,8 @@ def fit(
         part = remembered(graph, part_images, part_targets, cost=cost, rounding=rounding)
         try:
             schedule, usage = _fitted(graph, part_images, part_targets, part, limit, planner, rounding)
-        except BudgetError:
+        except BudgetError as error:
+            refusal = _lesser(refusal, error, rows)
             continue
         split = replace(schedule, rows=rows)
         if count * usage.work < least and rehearse(graph, split, images, targets, rounding=rounding) <= limit:
@@ -80,6 +81,14 @@ def fit(
     if refusal is not None:
         raise refusal
     return best
+
+
+def _lesser(refusal: BudgetError | None, other: BudgetError, rows: int) -> BudgetError | None:
+    """Of two refusals that of the smaller budget; `other` is of a step of `rows` images."""
+    if refusal is None or other.smallest is None or (refusal.smallest or inf) <= other.smallest:
+        return refusal
+    schedule = replace(other.schedule, rows=rows) if isinstance(other.schedule, Schedule) else None
+    return BudgetError(f"with {rows} images at a time: {other}", smallest=other.smallest, schedule=schedule)
 
 
 def _fitted(
@@ -99,13 +108,15 @@ def _fitted(
             return schedule, usage
         if refusal is not None:
             break
-        aim = min(aim, usage.peak_bytes) - (over + 1) // 2  # the simulation was short by as much; not all of it need be so
+        aim = max(
+            0, min(aim, usage.peak_bytes) - (over + 1) // 2
+        )  # the simulation was short by as much; not all of it need be so
     if refusal is not None and aim == limit:
         raise refusal
     raise BudgetError(
         f"the plans for a budget of {limit} bytes need more when they are rehearsed, the last one by {over} bytes: {schedule}; "
         "a stage of this graph does not cost by itself what it costs in the trunk. Raise the budget by that much",
-        smallest=limit + over,
+        smallest=limit + over if refusal is None else max(limit + over, refusal.smallest or 0),
         schedule=schedule,
     )
 

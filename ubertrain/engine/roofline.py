@@ -34,11 +34,19 @@ def op_cost(cost: str, device: torch.device, file: str | Path | None = None) -> 
     Raises:
         ConfigError: no device has that name, or "auto" and `device` is not on this machine.
     """
+    speed = speed_of(cost, device, file)
+    return _flops_then_bytes if speed is None else roofline(speed)
+
+
+def speed_of(cost: str, device: torch.device, file: str | Path | None = None) -> Speed | None:
+    """The speed behind `op_cost` of the same arguments; None for FLOPs.
+
+    Raises:
+        ConfigError: as `op_cost`.
+    """
     if cost == "flops":
-        return _flops_then_bytes
-    if cost == "auto":
-        return roofline(calibrate(device))
-    return roofline(find_device(cost, file, NO_DEVICES).speed())
+        return None
+    return calibrate(device) if cost == "auto" else find_device(cost, file, NO_DEVICES).speed()
 
 
 def _flops_then_bytes(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> float:

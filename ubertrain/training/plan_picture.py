@@ -20,6 +20,13 @@ def require_matplotlib() -> None:
         raise ConfigError("a picture of a plan needs the package matplotlib; install it with: pip install 'ubertrain[plot]'")
 
 
+def check_picture(file: Path) -> None:
+    """Raise `ConfigError` unless a plan can be drawn into `file`."""
+    require_matplotlib()
+    if file.suffix not in (".png", ".pdf", ".svg") or not file.absolute().parent.is_dir():
+        raise ConfigError(f"{file}: a picture of a plan is a file that ends in .png, .pdf or .svg, in a folder that is there")
+
+
 def draw_plan(plan: Plan, file: Path) -> Path:
     """Draw `plan` into `file`, whose ending names the format, such as .png.
 

@@ -46,7 +46,7 @@ def changes(state: State, config: Config) -> list[str]:
 
 def plans_alike(state: State, config: Config) -> bool:
     """Whether the schedules that were fitted for `state` serve `config` as well; what is free ("auto") may have changed."""
-    planned_for = ("memory", "trunk", "tasks", "data.batch", "data.size", "device", "autocast")
+    planned_for = ("memory", "trunk", "tasks", "optimizer", "data", "device", "autocast")
     return config.memory.budget != AUTO and not any(change.startswith(planned_for) for change in changes(state, config))
 
 

@@ -154,7 +154,7 @@ class Trainer:
         self.step, self.peak_bytes = state.step, state.rest["peak_bytes"]
         self._saved_at = state.step
         if plans_alike(state, self.config):
-            self.planner.adopt(state.rest["schedules"])
+            self.planner.adopt(state.rest.get("schedules", []))
         random_state.restore(state.rest["random"])
 
     def tell_began(self, work: str) -> None:
