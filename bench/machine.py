@@ -1,5 +1,6 @@
 """Where figures come from: hardware, versions, commit and date."""
 
+import os
 import platform
 import subprocess
 import time
@@ -13,7 +14,9 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     """What a reader needs to place a measurement."""
     return {
         "processor": _processor(),
-        "cores": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,
