@@ -59,7 +59,7 @@ def test_the_peak_of_the_timeline_is_the_rehearsed_one(name: str) -> None:
         with case.forward_context():
             expected = rehearse(case.graph, schedule, case.images, case.targets, rounding=512)
             found = rehearse_timeline(case.graph, schedule, case.images, case.targets, rounding=512)
-        assert found.peak_bytes == found.highest.peak_bytes == expected
+        assert found.peak_bytes == found.at_peak.peak_bytes == expected
         assert all(moment.live_bytes <= moment.peak_bytes for moment in found.timeline)
 
 
@@ -79,7 +79,7 @@ def test_the_highest_moment_is_where_the_memory_is_needed() -> None:
     wide = nn.Sequential(nn.Conv2d(4, 400, 1), nn.Tanh(), nn.Conv2d(400, 4, 1))
     graph.heads["low"] = nn.Sequential(First(wide), Head([4]))
     found = rehearse_timeline(graph, Schedule.parse("s0 s1 s2"), images(), BOTH)
-    assert found.highest.what == "branch low"
+    assert found.at_peak.what == "branch low"
     assert found.peak_bytes > 2 * 4 * 400 * 64 * 4
 
 

@@ -83,7 +83,7 @@ def test_the_peak_is_the_rehearsed_one_of_the_schedule(tmp_path: Path) -> None:
     assert free.budget is None
     assert set(free.schedule.recomputed().values()) == {0}
     assert free.peak_bytes == rehearse(model.graph, free.schedule, batch.images, batch.targets)
-    assert free.rehearsed.highest.peak_bytes == free.peak_bytes
+    assert free.rehearsed.at_peak.peak_bytes == free.peak_bytes
     tight = make_plan(config_of(tmp_path, DENSE, f"memory.budget={free.static.total + free.front[0].peak_bytes}"))
     assert tight.peak_bytes <= free.front[0].peak_bytes < free.peak_bytes
     assert tight.front == free.front

@@ -33,7 +33,7 @@ def summary(plan: Plan) -> Iterator[str]:
     parts = f"weights {format_bytes(static.parameters)}, gradients {format_bytes(static.gradients)}"
     total = f"{format_bytes(static.total + step)}" + (f" of a budget of {format_bytes(plan.budget)}" if plan.budget else "")
     yield f"whole device: {total}: {parts}, optimizer {format_bytes(static.optimizer)}, step {format_bytes(step)}"
-    yield f"step: {format_bytes(step)} ({step} bytes) rehearsed, reached at {plan.rehearsed.highest.what!r}; {_plain(plan)}"
+    yield f"step: {format_bytes(step)} ({step} bytes) rehearsed, reached at {plan.rehearsed.at_peak.what!r}; {_plain(plan)}"
     if plan.usage is not None:
         work, plain = work_text(plan.usage.work, plan.chain.unit), work_text(plan.chain.plain_work, plan.chain.unit)
         yield f"work: {work}, plain autograd {plain}: {_percent(plan.share_added(plan.usage.work))} on {plan.device}"
@@ -90,7 +90,7 @@ def _print_timeline(plan: Plan) -> None:
     lines = skyline([moment.peak_bytes for moment in moments])
     if not lines:
         return
-    highest = plan.rehearsed.highest
+    highest = plan.rehearsed.at_peak
     at = place_of(moments.index(highest), len(moments))
     label = f"{format_bytes(highest.peak_bytes)} at {highest.what!r}"
     console = stdout()

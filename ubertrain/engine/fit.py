@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -20,7 +20,7 @@ from ubertrain.errors import BudgetError, ScheduleError
 from ubertrain.planning.chain import Chain
 from ubertrain.planning.plan import plan
 from ubertrain.planning.schedule import Schedule
-from ubertrain.planning.simulate import Usage, simulate
+from ubertrain.planning.simulate import simulate
 from ubertrain.units import parse_bytes
 
 _TRIES = 12
@@ -57,68 +57,84 @@ def fit(
         ScheduleError: the shapes of a head or loss depend on values.
     """
     limit = parse_bytes(budget)
+    fitting = _Fitting(limit, planner, rounding)
     chain = remembered(graph, images, targets, cost=cost, rounding=rounding) if chain is None else chain
+    best = fitting.attempt(graph, images, targets, chain)
+    if split_batch and best.recompute_work > 0:
+        for rows, count, part_images, part_targets in _smaller(graph, images, targets):
+            part = remembered(graph, part_images, part_targets, cost=cost, rounding=rounding)
+            split = fitting.attempt(graph, part_images, part_targets, part).of_parts(rows, count)
+            fits = split.schedule is None or rehearse(graph, split.schedule, images, targets, rounding=rounding) <= limit
+            best = min(best, split, key=lambda attempt: attempt.rank) if fits else best
+    if best.refusal is not None:
+        raise best.refusal
+    assert best.schedule is not None
+    return best.schedule
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A schedule that fits, with its work, or why none does."""
+
+    schedule: Schedule | None = None
+    work: float = inf
+    recompute_work: float = inf
     refusal: BudgetError | None = None
-    try:
-        best, usage = _fitted(graph, images, targets, chain, limit, planner, rounding)
-        least = usage.work
-        if not split_batch or usage.recompute_work == 0:
-            return best
-    except BudgetError as error:
-        if not split_batch:
-            raise
-        refusal, least = error, inf
-    for rows, count, part_images, part_targets in _smaller(graph, images, targets):
-        part = remembered(graph, part_images, part_targets, cost=cost, rounding=rounding)
-        try:
-            schedule, usage = _fitted(graph, part_images, part_targets, part, limit, planner, rounding)
-        except BudgetError as error:
-            refusal = _lesser(refusal, error, rows)
-            continue
-        split = replace(schedule, rows=rows)
-        if count * usage.work < least and rehearse(graph, split, images, targets, rounding=rounding) <= limit:
-            best, least, refusal = split, count * usage.work, None
-    if refusal is not None:
-        raise refusal
-    return best
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Less is better: work, or where nothing fits the smallest budget that would do."""
+        return self.work, inf if self.refusal is None or self.refusal.smallest is None else self.refusal.smallest
+
+    def of_parts(self, rows: int, count: int) -> _Attempt:
+        """The same for `count` parts of `rows` images."""
+        schedule = None if self.schedule is None else replace(self.schedule, rows=rows)
+        return replace(self, schedule=schedule, work=count * self.work, refusal=_of_parts(self.refusal, rows))
 
 
-def _lesser(refusal: BudgetError | None, other: BudgetError, rows: int) -> BudgetError | None:
-    """Of two refusals that of the smaller budget; `other` is of a step of `rows` images."""
-    if refusal is None or other.smallest is None or (refusal.smallest or inf) <= other.smallest:
-        return refusal
-    schedule = replace(other.schedule, rows=rows) if isinstance(other.schedule, Schedule) else None
-    return BudgetError(f"with {rows} images at a time: {other}", smallest=other.smallest, schedule=schedule)
+def _of_parts(refusal: BudgetError | None, rows: int) -> BudgetError | None:
+    if refusal is None:
+        return None
+    schedule = replace(refusal.schedule, rows=rows) if isinstance(refusal.schedule, Schedule) else None
+    return BudgetError(f"with {rows} images at a time: {refusal}", smallest=refusal.smallest, schedule=schedule)
 
 
-def _fitted(
-    graph: Graph, images: Any, targets: Mapping[str, Any], chain: Chain, limit: int, planner: str, rounding: int
-) -> tuple[Schedule, Usage]:
-    """The cheapest schedule of a step that is not split, and what it means on the chain."""
-    aim, refusal = limit, None
-    for _ in range(_TRIES):
-        try:
-            schedule = plan(chain, aim, planner)
-        except BudgetError as error:
-            assert isinstance(error.schedule, Schedule)
-            schedule, refusal = error.schedule, error
-        usage = simulate(chain, schedule)
-        over = rehearse(graph, schedule, images, targets, rounding=rounding) - limit
-        if over <= 0:
-            return schedule, usage
-        if refusal is not None:
-            break
-        aim = max(
-            0, min(aim, usage.peak_bytes) - (over + 1) // 2
-        )  # the simulation was short by as much; not all of it need be so
-    if refusal is not None and aim == limit:
-        raise refusal
-    raise BudgetError(
-        f"the plans for a budget of {limit} bytes need more when they are rehearsed, the last one by {over} bytes: {schedule}; "
-        "a stage of this graph does not cost by itself what it costs in the trunk. Raise the budget by that much",
-        smallest=limit + over if refusal is None else max(limit + over, refusal.smallest or 0),
-        schedule=schedule,
-    )
+@dataclass(frozen=True)
+class _Fitting:
+    """Plans and rehearses within a budget, the activations' bytes `limit`."""
+
+    limit: int
+    planner: str
+    rounding: int
+
+    def attempt(self, graph: Graph, images: Any, targets: Mapping[str, Any], chain: Chain) -> _Attempt:
+        """The cheapest schedule of a step that is not split; a plan that its rehearsal refutes is tightened."""
+        aim, refusal = self.limit, None
+        for _ in range(_TRIES):
+            try:
+                schedule = plan(chain, aim, self.planner)
+            except BudgetError as error:
+                assert isinstance(error.schedule, Schedule)
+                schedule, refusal = error.schedule, error
+            usage = simulate(chain, schedule)
+            over = rehearse(graph, schedule, images, targets, rounding=self.rounding) - self.limit
+            if over <= 0:
+                return _Attempt(schedule, usage.work, usage.recompute_work)
+            if refusal is not None:
+                break
+            aim = max(0, min(aim, usage.peak_bytes) - (over + 1) // 2)  # the simulation was short by as much, or by less
+        if refusal is not None and aim == self.limit:
+            return _Attempt(refusal=refusal)
+        return _Attempt(refusal=self._short(schedule, over, refusal))
+
+    def _short(self, schedule: Schedule, over: int, refusal: BudgetError | None) -> BudgetError:
+        named = 0 if refusal is None or refusal.smallest is None else refusal.smallest
+        return BudgetError(
+            f"the plans for a budget of {self.limit} bytes need more when they are rehearsed, the last one by {over} bytes: "
+            f"{schedule}; a stage of this graph costs other than by itself when it is in the trunk. Raise the budget by that much",
+            smallest=max(named, self.limit + over),
+            schedule=schedule,
+        )
 
 
 def _smaller(graph: Graph, images: Any, targets: Mapping[str, Any]) -> Iterator[tuple[int, int, Any, dict[str, Labels]]]:

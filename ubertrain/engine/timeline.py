@@ -31,7 +31,7 @@ class Timeline:
     timeline: tuple[Moment, ...]
 
     @property
-    def highest(self) -> Moment:
+    def at_peak(self) -> Moment:
         """The first moment that reaches the peak."""
         return max(self.timeline, key=lambda moment: moment.peak_bytes, default=Moment("nothing", 0, 0))
 

@@ -79,7 +79,7 @@ class Plan:
             "budget": self.budget,
             "unit": self.chain.unit,
             "plain": {"peak_bytes": self.chain.plain_peak, "work": self.chain.plain_work},
-            "chosen": {**chosen, **work, "moment": self.rehearsed.highest.what},
+            "chosen": {**chosen, **work, "moment": self.rehearsed.at_peak.what},
             "stages": [asdict(line) for line in self.stages],
             "branches": [asdict(line) for line in self.branches],
             "front": [{**point, "added": self.share_added(point["work"])} for point in points],

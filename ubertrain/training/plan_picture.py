@@ -84,7 +84,7 @@ def _draw_front(plan: Plan, axes: Any) -> None:
 
 def _draw_timeline(plan: Plan, axes: Any) -> None:
     moments, static = plan.rehearsed.timeline, plan.static.total
-    highest = plan.rehearsed.highest
+    highest = plan.rehearsed.at_peak
     unit, size = _unit(static + max(plan.peak_bytes, plan.chain.plain_peak))
     edges = range(len(moments) + 1)
     axes.stairs([(static + moment.peak_bytes) / size for moment in moments], edges, baseline=static / size, fill=True,
