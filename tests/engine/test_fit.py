@@ -7,10 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from tests.zoo import ZOO, Case, plain, two_tasks
+from tests.zoo import ZOO, Case, plain, squared, two_tasks
+from ubertrain.engine.branch import Branch
 from ubertrain.engine.engine import Engine
 from ubertrain.engine.estimate import estimate
 from ubertrain.engine.fit import fit
+from ubertrain.engine.graph import Graph
+from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
 from ubertrain.engine.rehearse import rehearse
 from ubertrain.errors import BudgetError, ScheduleError
@@ -164,3 +167,36 @@ def test_a_batch_whose_images_are_coupled_is_never_split(case: Case) -> None:
     """With batch norm in the trunk permission changes nothing."""
     budget = front(measured(case), count=4)[1].peak_bytes
     assert fit(case.graph, case.images, case.targets, budget=budget, cost="flops", split_batch=True).rows is None
+
+
+class Summed(nn.Module):
+    """A head whose gradient is one number for the whole level."""
+
+    def forward(self, levels: list[torch.Tensor]) -> torch.Tensor:
+        return levels[0].sum((1, 2, 3))[:, None]
+
+
+def test_fewer_labels_never_need_more() -> None:
+    """Gradients of some rows are written out where that of all rows is one number expanded: the plan counts with that."""
+    graph = Graph({"a": nn.Conv2d(3, 8, 3, padding=1)}, {"t": Branch(Summed(), ["a"], squared)})
+    images, target = torch.rand(4, 3, 32, 32), torch.rand(4, 1)
+    chain = estimate(graph, images, {"t": target}, cost="flops")
+    said = simulate(chain, plan(chain)).peak_bytes
+    assert rehearse(graph, plan(chain), images, {"t": Labels(target[:2], [0, 1])}) <= said
+
+
+def test_the_budget_named_for_parts_is_accepted() -> None:
+    """Where the batch may be split, the refusal names what its parts need, and that is enough."""
+    case = two_tasks(plain(WIDTHS, lambda c: [nn.GroupNorm(2, c), nn.Tanh()]), WIDTHS)
+    with pytest.raises(BudgetError, match="images at a time") as error:
+        fit(case.graph, case.images, case.targets, budget=100, cost="flops", split_batch=True)
+    named = error.value.smallest
+    assert named is not None
+    assert fit(case.graph, case.images, case.targets, budget=int(named * 1.05), cost="flops", split_batch=True).rows == 1
+
+
+def test_a_graph_without_memory_can_be_fitted(case: Case) -> None:
+    """A graph on the meta device gets the schedule of a real one."""
+    budget = front(measured(case), count=4)[1].peak_bytes
+    real = fit(case.graph, case.images, case.targets, budget=budget, cost="flops")
+    assert fit(case.graph.to("meta"), tuple(case.images.shape), case.targets, budget=budget, cost="flops") == real

@@ -131,7 +131,7 @@ class _Fitting:
         named = 0 if refusal is None or refusal.smallest is None else refusal.smallest
         return BudgetError(
             f"the plans for a budget of {self.limit} bytes need more when they are rehearsed, the last one by {over} bytes: "
-            f"{schedule}; a stage of this graph costs other than by itself when it is in the trunk. Raise the budget by that much",
+            f"{schedule}; a stage of this graph costs other than by itself when it is in the trunk. Raise it by as much",
             smallest=max(named, self.limit + over),
             schedule=schedule,
         )
