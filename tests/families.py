@@ -339,3 +339,23 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
 def images() -> Tensor:
     """A batch that suits all of them."""
     return torch.randn(2, 3, 32, 32)
+
+
+def between(middle: nn.Module) -> nn.Sequential:
+    """A module between two convolutions."""
+    torch.manual_seed(7)
+    return nn.Sequential(nn.Conv2d(3, 3, 1), middle, nn.Conv2d(3, 3, 1))
+
+
+def two_steps(net: nn.Module, run: Callable[[Tensor], Tensor], training: bool) -> list[Tensor | None]:
+    """Outputs and gradients of two steps of `run`, and the buffers and random numbers after them."""
+    torch.manual_seed(1)
+    x = torch.rand(2, 3, 4, 4)
+    net.train(training)
+    found: list[Tensor | None] = []
+    for _ in range(2):
+        net.zero_grad()
+        output = run(x)
+        output.sum().backward()
+        found += [output, *(p.grad for p in net.parameters())]
+    return [*found, *net.buffers(), torch.rand(1)]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from ubertrain.engine.tracing import is_layer
+from ubertrain.engine.kinds import is_layer
 
 _PRODUCT_LAYERS = (
     nn.modules.conv._ConvNd,
@@ -43,6 +43,8 @@ _MAYBE_SAME = {
 }
 _SIZES = {"shape", "dtype", "device", "ndim", "layout", "is_cuda", "requires_grad", "is_sparse", "itemsize", "nbytes"}
 _SIZE_METHODS = {"size", "dim", "ndimension", "numel", "nelement", "stride", "get_device", "is_floating_point", "element_size"}
+_AUGMENTED = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift")
+_IN_PLACE_METHODS = {"__setitem__", *(f"__i{name}__" for name in _AUGMENTED)}
 _ON_NUMBERS = {"_operator", "builtins", "math"}
 _FRESH_HOMES = ("torch", "_operator", "math", "builtins")
 
@@ -141,7 +143,7 @@ def _name(node: fx.Node) -> str:
 
 
 def _is_in_place(name: str) -> bool:
-    return (name.endswith("_") and not name.endswith("__")) or name in ("__setitem__", "setitem")
+    return (name.endswith("_") and not name.endswith("__")) or name == "setitem" or name in _IN_PLACE_METHODS
 
 
 def _is_augmented(node: fx.Node) -> bool:

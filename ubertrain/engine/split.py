@@ -10,39 +10,51 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from ubertrain.engine.cuts import Cuts, Step
+from ubertrain.engine.kinds import is_layer
+from ubertrain.engine.memory import lasting, needed_for
 from ubertrain.engine.operations import Operations
 from ubertrain.engine.piece import Draft, Piece
+from ubertrain.engine.proof import prove
 from ubertrain.engine.stage_names import Held, name_stages
-from ubertrain.engine.tracing import MANUAL, Trace, differing, is_layer
+from ubertrain.engine.tracing import MANUAL, Trace, differing
 from ubertrain.errors import ScheduleError
 
 Leaf = str | type[nn.Module]
 
 
 def split(
-    module: nn.Module, taps: Sequence[str] = (), *, finer: bool = False, leaves: Sequence[Leaf] = ()
+    module: nn.Module, taps: Sequence[str] = (), *, finer: bool = False, leaves: Sequence[Leaf] = (), example: Any = None
 ) -> dict[str, nn.Module]:
     """Cut a module into stages, ready as `ut.Graph(trunk=...)`.
 
     The stages one after another do what the module does, bit for bit, on the very same layers, parameters and buffers. They
     follow `train()` and `eval()`, and are called with one value or, where several cross a cut, with a tuple of them, a tap
-    first. Freeze layers before the split. Nothing is cut between a value and an in-place operation on it.
+    first. Nothing is cut between a value and an in-place operation on it.
+
+    Freeze layers, and move the module (`.to`, `.double`), before you split: buffers and constants that several stages share
+    would come apart if the stages were moved.
+
+    Tracing runs Python code once, without values. Code that asks what only values know, keeps state in attributes or writes
+    into tensors of its own is noticed and kept whole; but not all can be noticed (`type(x) is Tensor`, `y is x`). For a model
+    of your own, pass an `example`.
 
     Args:
-        module: a module that `torch.fx` can trace; it is called with one argument. Is not changed.
+        module: a module that `torch.fx` can trace; it is called with one tensor. Is not changed.
         taps: paths of submodules ("layer2", "layer2.1.conv3") whose outputs branches will read: each is found under that name
             in the graph. What none of them needs is dropped, a classifier for one; without taps all is kept.
         finer: cut also behind each convolution and matrix product inside of blocks, where several values cross, instead of
             only where one tensor does.
         leaves: paths or classes of modules to keep whole. torch's layers always are, and so is every module that has hooks
             or whose own code depends on its mode, draws random numbers of a fixed size or switches gradients or autocast.
+        example: an input, a tensor or a pytree of them, on the module's device. The module and the stages are run on it once in
+            training and once in evaluation mode, on copies, and compared.
 
     Returns:
         name of a stage -> module, in order. A stage that is exactly one block has the block's path.
 
     Raises:
         ScheduleError: the module cannot be traced; an unknown tap or leaf; a tap inside a module kept whole, or one that is
-            overwritten in place.
+            overwritten in place; the stages do something else with `example` than the module.
     """
     whole = _Whole(module, leaves)
     if _has_hooks(module):
@@ -55,7 +67,7 @@ def split(
     _check(nodes, cuts, ends)
     bounds = [*cuts.choose(finer=finer), len(nodes) - 1]
     pieces: list[nn.Module] = []
-    held = []
+    held, marks = [], []
     entering, start = nodes[:1], 0
     for bound in bounds:
         leaving = [nodes[i] for i in cuts.crossing(bound)] if bound < len(nodes) - 1 else None
@@ -64,12 +76,17 @@ def split(
         pieces.append(_piece(module, trace, stage, entering, result, fixed))
         first, *more = _apart([tap for tap, end in ends.items() if end is nodes[bound]])
         held.append(_held(stage, operations, first))
+        marks.append(_mark(trace, nodes[bound], leaving or [output]))
         pieces += [nn.Identity() for _ in more]
         held += [Held(taps=names) for names in more]
+        marks += [()] * len(more)
         entering, start = leaving or [], bound + 1
     names = name_stages(held)
     _check_names(names, held)
-    return dict(zip(names, pieces, strict=True))
+    stages = dict(zip(names, pieces, strict=True))
+    if example is not None:
+        prove(module, stages, dict(zip(names, marks, strict=True)), example, taps=bool(taps))
+    return stages
 
 
 class _Whole:
@@ -109,16 +126,19 @@ def _has_hooks(module: nn.Module) -> bool:
 def _trace(root: nn.Module, taps: Sequence[str], whole: _Whole) -> tuple[Trace, list[fx.Node], dict[nn.Module, bool]]:
     """A trace that holds in both modes, its nodes that are needed, and the modules that stay in one mode."""
     while True:
-        needed, flags = [], []
+        traces, flags = [], []
         for mode in (True, False):
             with _mode(root, mode):
-                trace = Trace(root, whole)
+                traces.append(Trace(root, whole))
                 flags.append({module: module.training for module in root.modules()})
-            needed.append(_needed(trace, _ends(root, trace, taps, whole)))
-        untrue = trace.untrue or differing(*needed)
+        first, second = traces
+        untrue = first.untrue | second.untrue | lasting(first) | lasting(second)
+        if not untrue:
+            ours, needed = (needed_for(trace, _ends(root, trace, taps, whole)) for trace in traces)
+            untrue = differing(first, ours, second, needed)
         if not untrue:
             fixed = {module: mode for module, mode in flags[0].items() if flags[1][module] == mode}
-            return trace, needed[-1], fixed
+            return second, needed, fixed
         whole.add(untrue)
 
 
@@ -152,46 +172,6 @@ def _no_node(tap: str, result: Any, around: str | None) -> fx.Node:
     if result is None:
         raise ScheduleError(f"tap {tap!r} is not called by the module's forward; tap a module that is")
     raise ScheduleError(f"tap {tap!r} returns a {type(result).__name__} instead of one value; tap a module inside of it")
-
-
-def _needed(trace: Trace, ends: Mapping[str, fx.Node]) -> list[fx.Node]:
-    """What the taps need, in order: what they are computed from, and what writes into that; everything if there are none."""
-    if not ends:
-        return trace.nodes
-    operations, last = Operations(trace.attribute), max(map(trace.nodes.index, ends.values()))
-    writers = [node for node in trace.nodes[: last + 1] if operations.written(node)]
-    needed = _ancestors(ends.values()) | {trace.nodes[0]}
-    while True:
-        memory = {origin for node in needed for origin in _origins(node, operations)}
-        more = [
-            node
-            for node in writers
-            if node not in needed and any(o in memory or o.op == "get_attr" for o in _origins(node, operations))
-        ]
-        if not more:
-            return [node for node in trace.nodes if node in needed]
-        needed |= _ancestors(more)
-
-
-def _ancestors(nodes: Any) -> set[fx.Node]:
-    found, queue = set(), list(nodes)
-    while queue:
-        if (node := queue.pop()) not in found:
-            found.add(node)
-            queue += node.all_input_nodes
-    return found
-
-
-def _origins(node: fx.Node, operations: Operations) -> set[fx.Node]:
-    """The nodes that made the memory a value may stand in."""
-    found, queue, seen = set(), [node], set()
-    while queue:
-        if (other := queue.pop()) not in seen:
-            seen.add(other)
-            sources = operations.aliased(other)
-            queue += sources
-            found |= set() if sources else {other}
-    return found
 
 
 def _steps(nodes: Sequence[fx.Node], operations: Operations) -> list[Step]:
@@ -270,6 +250,11 @@ def _piece(
     piece = Piece(draft.graph, attributes, fixed)
     piece.training = root.training
     return piece
+
+
+def _mark(trace: Trace, last: fx.Node, leaving: Sequence[Any]) -> tuple[str, ...]:
+    """Paths of the submodules whose result is the first value that leaves a stage, as its last operation made it."""
+    return trace.returning(last) if leaving[0] is last else ()
 
 
 def _attribute(root: nn.Module, trace: Trace, target: str) -> tuple[Any, bool]:

@@ -7,64 +7,29 @@ written as `+`) is found here: the module it happens in is kept whole, or refuse
 
 from __future__ import annotations
 
-import dis
-import inspect
+import hashlib
 import operator
 import pickle
 import random
 import traceback
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from ubertrain.engine.kinds import kind_of
+from ubertrain.engine.stand_ins import Attribute, Value, asked
+from ubertrain.engine.unchanged import Condition
 from ubertrain.errors import ScheduleError
 
 MANUAL = "or write the stages yourself: ut.Graph takes any ordered dict of modules, each called with what the last returned"
-_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(random.__file__).parent / "inspect.py"), __file__)
-_CONTAINERS = ("torch.nn.modules.module", "torch.nn.modules.container")
-
-
-class Value(fx.Proxy):
-    """A stand-in that notes `x += y` as what it is; torch.fx writes `x + y`, which leaves other names of `x` unchanged.
-
-    Assertions on values hold while tracing and are not part of the trace.
-    """
-
-    def __bool__(self) -> bool:
-        frame = inspect.currentframe()
-        asker = frame.f_back if frame is not None else None
-        if asker is not None:
-            codes = list(dis.get_instructions(asker.f_code))
-            place = bisect_left(codes, asker.f_lasti, key=lambda code: code.offset)
-            if any(code.opname == "LOAD_ASSERTION_ERROR" for code in codes[place + 1 : place + 2]):
-                return True
-        return super().__bool__()
-
-
-def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[Value, Any], Any]:
-    def method(self: Value, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operation, (self, other), {})
-
-    return method
-
-
-for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor", "imatmul"):
-    setattr(Value, f"__{_name}__", _in_place(getattr(operator, _name)))
-
-
-class Attribute(Value):
-    """A parameter or buffer, whose shape is known while tracing."""
-
-    def __init__(self, node: fx.Node, tracer: fx.Tracer, tensor: Tensor) -> None:
-        super().__init__(node, tracer)
-        self.shape, self.ndim, self.dim, self.size = tensor.shape, tensor.ndim, tensor.dim, tensor.size
+_OWN = (__file__, str(Path(__file__).parent / "stand_ins.py"))
+_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(random.__file__).parent / "inspect.py"), *_OWN)
 
 
 class Tracer(fx.Tracer):
@@ -78,6 +43,7 @@ class Tracer(fx.Tracer):
         untrue: path of a module -> why its own code cannot be traced; "" is the root.
         unregistered: made-up path -> layer that is no submodule of the root.
         failed: path of the innermost module whose forward raised.
+        refused: path of a module -> what its own code asked of a value and got an exception for.
     """
 
     proxy_buffer_attributes = True
@@ -89,6 +55,7 @@ class Tracer(fx.Tracer):
         self.untrue: dict[str, str] = {}
         self.unregistered: dict[str, nn.Module] = {}
         self.failed: str | None = None
+        self.refused: dict[str, str] = {}
         self._known: dict[nn.Module, str] = {}
         self._tensors: dict[str, Tensor] = {}
         self._paths = [""]
@@ -115,9 +82,25 @@ class Tracer(fx.Tracer):
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(kind, target, *args, **kwargs)
         node.meta = {"path": target if kind == "call_module" else self._paths[-1], "owner": self._paths[-1]}
+        node.meta["kind"] = kind_of(node, self._module)
         if _switches() != self._switches:
             self.untrue.setdefault(self._paths[-1], "it switches gradients or autocast on or off inside its forward")
         return node
+
+    def _module(self, path: str) -> nn.Module:
+        return self.unregistered[path] if path in self.unregistered else self.root.get_submodule(path)
+
+    def create_arg(self, a: Any) -> Any:
+        return a.node if isinstance(a, fx.Proxy) else super().create_arg(a)
+
+    def doubt(self, why: str) -> NoReturn:
+        """Code asks what is not known while tracing, and would go on with a wrong answer."""
+        self.untrue.setdefault(self._paths[-1], why)
+        raise fx.proxy.TraceError(f"{why}, which is not known while tracing")
+
+    def refuse(self, why: str) -> None:
+        """Code asks what is not known while tracing; it must not catch the exception that it gets."""
+        self.refused.setdefault(self._paths[-1], f"{why} and goes on without")
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.whole(m, ""):
@@ -150,7 +133,7 @@ class Trace:
     """The operations of one traced forward pass.
 
     Attributes:
-        nodes: in order; placeholders first, without the output.
+        nodes: in order; placeholders first, without the output. None if something is untrue and nothing else could be done.
         output: what is returned, nodes standing for values.
         constants: name -> what is no attribute of the root: a tensor made while tracing, an unregistered layer.
         untrue: as in `Tracer`.
@@ -158,19 +141,24 @@ class Trace:
 
     def __init__(self, root: nn.Module, whole: Callable[[nn.Module, str], bool]) -> None:
         tracer = Tracer(whole)
-        constants = set(vars(root))
+        self.untrue = tracer.untrue
+        self.nodes: list[fx.Node] = []
+        condition, names, made = Condition(root), set(vars(root)), dict[str, Any]()
         try:
-            with _same_random_numbers(), tracer.inside(""):
+            with _same_random_numbers(), asked(), tracer.inside(""):
                 graph = tracer.trace(root)
-            made = {name: value for name, value in vars(root).items() if name not in constants}
         except Exception as error:
+            if tracer.untrue:
+                return
             raise _explain(root, tracer, error) from error
         finally:
-            for name in set(vars(root)) - constants:
-                delattr(root, name)
+            for name in set(tracer.tensor_attrs.values()) & (set(vars(root)) - names):
+                made[name] = vars(root).pop(name)
+            for path in condition.restore():
+                self.untrue.setdefault(path, "it keeps state in attributes")
+        self.untrue |= tracer.refused | self.untrue
         *self.nodes, end = graph.nodes
         self.output = end.args[0]
-        self.untrue = tracer.untrue
         self.constants: dict[str, Any] = made | tracer.unregistered
         self._root = root
         self.graph = graph  # holds the nodes
@@ -186,28 +174,26 @@ class Trace:
         result = self._returned.get(id(module))
         return result.node if isinstance(result, fx.Proxy) else result
 
+    def returning(self, value: Any) -> tuple[str, ...]:
+        """Paths of the submodules whose last call returned this very value."""
+        known = [(path, self._returned.get(id(module))) for path, module in self._root.named_modules() if path]
+        return tuple(path for path, result in known if isinstance(result, fx.Proxy) and result.node is value)
+
     def attribute(self, target: str) -> Any:
         """What a `get_attr` or `call_module` node reads."""
         return self.constants[target] if target in self.constants else operator.attrgetter(target)(self._root)
 
 
-def is_layer(module: nn.Module) -> bool:
-    """Whether a module is one of torch's layers or derives from one: fx would take a changed convolution apart."""
-    homes = [kind.__module__ for kind in type(module).__mro__]
-    own = homes[0].startswith(("torch.nn.", "torch.ao.nn.")) and not isinstance(module, nn.Sequential)
-    return own or any(home.startswith("torch.nn.modules.") and home not in _CONTAINERS for home in homes)
-
-
-def differing(first: Collection[fx.Node], second: Collection[fx.Node]) -> dict[str, str]:
-    """Path of a module -> why: whose own operations are not the same in two traces."""
-    if _described(first, with_reads=True) == _described(second, with_reads=True):
+def differing(first: Trace, ours: Collection[fx.Node], second: Trace, theirs: Collection[fx.Node]) -> dict[str, str]:
+    """Path of a module -> why: whose own operations, among the given ones, are not the same in two traces."""
+    if _described(first, ours, with_reads=True) == _described(second, theirs, with_reads=True):
         return {}
-    ours, theirs = _described(first, with_reads=False), _described(second, with_reads=False)
-    owners = {owner for owner, *_ in (ours - theirs) | (theirs - ours)} or {""}
+    words, others = _described(first, ours, with_reads=False), _described(second, theirs, with_reads=False)
+    owners = {owner for owner, *_ in (words - others) | (others - words)} or {""}
     return dict.fromkeys(owners, "its code (not only its layers) depends on self.training")
 
 
-def _described(nodes: Collection[fx.Node], *, with_reads: bool) -> Counter[Any]:
+def _described(trace: Trace, nodes: Collection[fx.Node], *, with_reads: bool) -> Counter[Any]:
     """Every operation in words, with its owner; and with its place and the places of what it reads."""
     places = {node: place for place, node in enumerate(nodes)}
 
@@ -219,12 +205,20 @@ def _described(nodes: Collection[fx.Node], *, with_reads: bool) -> Counter[Any]:
             node.meta["owner"],
             place if with_reads else None,
             node.op,
-            str(node.target),
+            _constant(trace.constants[str(node.target)]) if node.target in trace.constants else str(node.target),
             repr(fx.map_arg(node.args, lambda n: _Word(read(n)))),
             repr(fx.map_arg(node.kwargs, lambda n: _Word(read(n)))),
         )
         for node, place in places.items()
     )
+
+
+def _constant(value: Any) -> str:
+    """A constant in words: the numbers of its name depend on the order in which constants were made."""
+    if not isinstance(value, Tensor):
+        return f"{type(value).__name__} {id(value)}" if isinstance(value, nn.Module) else repr(value)
+    content = value.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8)
+    return f"{value.dtype} {value.device} {tuple(value.shape)} {hashlib.sha256(content.numpy().tobytes()).hexdigest()}"
 
 
 class _Word(str):
