@@ -26,6 +26,10 @@ CASES = {
         [Held(products=["a"], paths=["a"]), Held(products=["a.0.b"], paths=["a.0.b", "c"]), Held(products=["a"], paths=["a"])],
         ["a.1", "a.0.b", "a.2"],
     ),
+    "numbers go to the outer first": (
+        [Held(products=["a.b"], paths=["a.b"]), Held(products=["a.b"], paths=["a.b"]), Held(products=["a"], paths=["a"])],
+        ["a.b.0", "a.b.1", "a.0"],
+    ),
     "a tap is found last": (
         [Held(products=["a.0"], paths=["a.0"], taps=["a"]), Held(products=["a.1"], paths=["a.1", "b"])],
         ["a.0", "after_a.1"],

@@ -45,6 +45,10 @@ class Keeps(nn.Module):
         elif self.what == "buffer":
             self.mean = self.mean * 0.9 + x.detach().mean()
             y = y * self.mean
+        elif self.what == "lazy":
+            if not hasattr(self, "late"):
+                self.register_buffer("late", torch.full((1,), 2.0))
+            y = y * self.late
         elif self.what == "generator":
             y = y * torch.rand(1, generator=self.generator)
         return y
@@ -57,7 +61,7 @@ def attributes(module: Keeps) -> list[Any]:
     return copy.deepcopy([state, buffers, module.generator.get_state().tolist()])
 
 
-KINDS = ["number", "new", "list", "dict", "tensor", "average", "buffer", "generator"]
+KINDS = ["number", "new", "list", "dict", "tensor", "average", "buffer", "lazy", "generator"]
 
 
 @pytest.mark.parametrize("what", KINDS)

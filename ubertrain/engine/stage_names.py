@@ -55,7 +55,7 @@ def name_stages(stages: Sequence[Held]) -> list[str]:
 def _apart(names: Sequence[str]) -> list[str]:
     """The names, with numbers where two are alike or one begins another."""
     result = list(names)
-    for base in dict.fromkeys(names):
+    for base in sorted(dict.fromkeys(names), key=lambda name: name.count(".")):  # a number in an outer one frees the inner
         same = [i for i, name in enumerate(names) if name == base]
         if len(same) > 1 or any(name != base and _within(base, name) for name in names):
             for i in same:

@@ -144,18 +144,21 @@ class Trace:
         self.untrue = tracer.untrue
         self.nodes: list[fx.Node] = []
         condition, names, made = Condition(root), set(vars(root)), dict[str, Any]()
+        failure: Exception | None = None
         try:
             with _same_random_numbers(), asked(), tracer.inside(""):
                 graph = tracer.trace(root)
         except Exception as error:
-            if tracer.untrue:
-                return
-            raise _explain(root, tracer, error) from error
+            failure = error
         finally:
             for name in set(tracer.tensor_attrs.values()) & (set(vars(root)) - names):
                 made[name] = vars(root).pop(name)
             for path in condition.restore():
                 self.untrue.setdefault(path, "it keeps state in attributes")
+        if failure is not None and self.untrue:
+            return
+        if failure is not None:
+            raise _explain(root, tracer, failure) from failure
         self.untrue |= tracer.refused | self.untrue
         *self.nodes, end = graph.nodes
         self.output = end.args[0]
