@@ -876,3 +876,81 @@ class LateBuffers(nn.Module):
 @entry
 def buffers_made_in_the_first_run() -> Case:
     return two_tasks(plain(WIDTHS, lambda c: [nn.Tanh(), LateBuffers()]), WIDTHS)
+
+
+class Concatenated(nn.Module):
+    """A head that joins its levels by their channels, so that the gradient of each is a strided part of another tensor."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(channels, 3, 1)
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        return self.project(torch.cat(levels, 1).tanh()).mean((2, 3))
+
+
+@entry
+def gradients_with_gaps() -> Case:
+    trunk = {"a": conv(3, 6, nn.ReLU()), "b": conv(6, 6), "norm": nn.BatchNorm2d(6), "top": conv(6, 6, nn.BatchNorm2d(6))}
+    branches = {
+        "low": Branch(Head([6]), ["b"], squared),
+        "cat": Branch(Concatenated(12), ["b", "norm"], squared),
+        "late": Branch(Concatenated(12), ["top", "top"], squared),
+    }
+    targets = {"low": Labels(labels(2), [0, 3]), "cat": labels(), "late": labels()}
+    return Case(Graph(trunk, branches), images(), targets)
+
+
+class LastChannels(nn.Module):
+    """A linear layer on the channels, whose output has them innermost in memory."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@entry
+def some_rows_of_channels_last_values() -> Case:
+    trunk = {"stem": conv(3, 4), "a": LastChannels(4), "b": LastChannels(4)}
+    branches = {task: Branch(Head([4]), [tap], squared) for task, tap in (("x", "a"), ("y", "b"), ("z", "b"))}
+    return Case(
+        Graph(trunk, branches),
+        images(),
+        {"x": Labels(labels(2), [0, 1]), "y": Labels(labels(2), [0, 2]), "z": Labels(labels(1), [3])},
+    )
+
+
+class ReadsPairs(nn.Module):
+    """Reads each place of a pair more than once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = conv(4, 4), conv(4, 4)
+
+    def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = pair
+        return self.left(x) * x.sigmoid() + self.right(y) * y.tanh() * x.exp()
+
+
+@entry
+def one_tensor_twice_in_a_tap_below_other_stages() -> Case:
+    trunk = {"stem": conv(3, 4), "pair": Pair(), "mixed": ReadsPairs(), "top": conv(4, 4, nn.Tanh())}
+    branches = {"a": Branch(PairHead([4, 4]), ["pair"], squared), "b": Branch(Head([4]), ["top"], squared)}
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": labels()})
+
+
+class DrawsOnTheHost(nn.Module):
+    """Scales what it is given by random numbers of Python and numpy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 + random.random()) * (1 + np.random.rand())
+
+
+@entry
+def heads_that_draw_on_the_host() -> Case:
+    trunk = plain(WIDTHS, lambda c: [DrawsOnTheHost(), nn.Tanh()])
+    branches = {t: Branch(Head([c], extra=DrawsOnTheHost()), [s], squared) for t, s, c in (("a", "s1", 6), ("b", "s3", 8))}
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": Labels(labels(2), [1, 2])})

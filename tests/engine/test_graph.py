@@ -1,5 +1,6 @@
 """Graphs: what they are made of, and what they refuse."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 
 from tests.zoo import BATCH, Head, conv, images, labels, squared
 from ubertrain.engine.branch import Branch
+from ubertrain.engine.engine import Engine
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.labels import Labels
 from ubertrain.errors import TaskError
+from ubertrain.planning.schedule import Schedule
 
 
 def graph_of(stage: str = "s", task: str = "t", **branch: Any) -> Graph:
@@ -75,3 +78,18 @@ def test_rows_are_not_taken_from_another_dimension() -> None:
     assert graph.losses(images(), {"t": labels()}).keys() == {"t"}
     with pytest.raises(TaskError, match=r"shape \(64, 4, 3\)"):
         graph.losses(images(), {"t": Labels(labels(2), [0, 1])})
+
+
+class Hides(nn.Module):
+    """A stage whose value is of a class of its own."""
+
+    def forward(self, x: Tensor) -> Any:
+        return {"inside": SimpleNamespace(tensor=x), "word": "plain", "none": None, "size": x.shape, "type": x.dtype}
+
+
+def test_a_tap_with_a_class_that_torch_does_not_know_is_refused() -> None:
+    """By plain autograd and by the engine: its tensors would be neither detached nor given their rows."""
+    graph = Graph({"a": Hides()}, {"t": Branch(Head([3]), ["a"], squared)})
+    for run in (graph.losses, Engine(graph, Schedule.parse("a | t")).forward_backward):
+        with pytest.raises(TaskError, match="tap 'a' holds a SimpleNamespace.*torch.utils._pytree"):
+            run(images(), {"t": labels()})

@@ -2,9 +2,12 @@
 
 import copy
 import gc
+import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -118,18 +121,19 @@ class Breaks(Head):
 
     def __init__(self, where: str) -> None:
         super().__init__(WIDTHS)
-        self.where = where
+        self.where, self.joined = where, False
 
     def narrow(self, place: int, level: Any) -> Any:
-        if self.where == ("again" if torch.is_grad_enabled() else "first") and place == 1:
+        if self.where == ("again" if self.joined else "first") and place == 1:
             raise KeyError("deliberate")
-        if self.where == "backward" and torch.is_grad_enabled():
+        if self.where == "backward" and self.joined:
             level.register_hook(self.fail)
         return super().narrow(place, level)
 
     def join(self, narrowed: list[Any]) -> Tensor:
         if self.where == "join":
             raise KeyError("deliberate")
+        self.joined = True
         return super().join(narrowed)
 
     def fail(self, gradient: Tensor) -> None:
@@ -157,6 +161,55 @@ class Draws(Head):
 
     def narrow(self, place: int, level: Any) -> Any:
         return super().narrow(place, nn.functional.dropout(level, 0.5))
+
+
+class DrawsOnTheHost(Head):
+    """Scales every level by a number that Python or numpy draws."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        super().__init__(WIDTHS)
+        self.draw = draw
+
+    def narrow(self, place: int, level: Any) -> Any:
+        return super().narrow(place, level) * self.draw()
+
+
+class NormsUncounted(Head):
+    """Moves its buffers by a function, which the counts of writes do not show."""
+
+    couples_images = True
+
+    def __init__(self) -> None:
+        super().__init__(WIDTHS)
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("var", torch.ones(3))
+
+    def narrow(self, place: int, level: Any) -> Any:
+        return nn.functional.batch_norm(super().narrow(place, level), self.mean, self.var, training=True)
+
+
+class GivesTwice(Head):
+    """Gives one tensor in two places."""
+
+    def narrow(self, place: int, level: Any) -> Any:
+        scores = super().narrow(place, level)
+        return scores, scores
+
+    def join(self, narrowed: list[Any]) -> Tensor:
+        return super().join([left * right.cos() for left, right in narrowed])
+
+
+class Attends(Head):
+    """A transformer layer without dropout on every level, which without a graph takes a fused path."""
+
+    def __init__(self) -> None:
+        super().__init__(WIDTHS)
+        layer = partial(nn.TransformerEncoderLayer, dim_feedforward=16, dropout=0.0, batch_first=True)
+        self.layers = nn.ModuleList(layer(c, 2) for c in WIDTHS)
+
+    def narrow(self, place: int, level: Any) -> Any:
+        tokens = self.layers[place](level.flatten(2).transpose(1, 2))
+        return super().narrow(place, tokens.transpose(1, 2).unflatten(2, level.shape[2:]))
 
 
 class Norms(Head):
@@ -191,8 +244,14 @@ class OneScale(Head):
 class Grows(Head):
     """Gives something else the second time."""
 
+    copies = 1
+
     def narrow(self, place: int, level: Any) -> Any:
-        return torch.cat([super().narrow(place, level)] * (1 + torch.is_grad_enabled()))
+        return torch.cat([super().narrow(place, level)] * self.copies)
+
+    def join(self, narrowed: list[Any]) -> Tensor:
+        self.copies = 2
+        return super().join(narrowed)
 
 
 class Hands(Head):
@@ -208,6 +267,18 @@ class Hands(Head):
 STEP_REFUSED = [
     (Hands(WIDTHS), ScheduleError, r"narrow\(0, level\) of the head of task 'all' gives a view of the level"),
     (Draws(WIDTHS), ScheduleError, r"narrow\(0, level\) of the head of task 'all' draws random numbers"),
+    (
+        DrawsOnTheHost(lambda: random.random()),
+        ScheduleError,
+        r"narrow\(0, level\) of the head of task 'all' draws random numbers of",
+    ),
+    (
+        DrawsOnTheHost(lambda: np.random.rand()),
+        ScheduleError,
+        r"narrow\(0, level\) of the head of task 'all' draws random numbers of",
+    ),
+    (NormsUncounted(), ScheduleError, r"narrow\(0, level\) of the head of task 'all' moves buffers"),
+    (GivesTwice(WIDTHS), ScheduleError, r"narrow\(0, level\) of the head of task 'all' gives one tensor twice"),
     (Norms(), ScheduleError, r"narrow\(0, level\) of the head of task 'all' moves buffers"),
     (Writes(WIDTHS), TaskError, r"narrow\(0, level\) of the head of task 'all' writes in place"),
     (OneScale(), ScheduleError, "'all' cannot run narrow: its head uses a parameter for several levels"),
@@ -222,9 +293,10 @@ def test_a_head_that_cannot_narrow_twice_is_refused(head: nn.Module, error: type
         Engine(graph_of(head), Schedule.parse(f"s0 s1 s2 | {NARROW}")).forward_backward(images(), BOTH)
 
 
-def test_a_head_in_evaluation_mode_draws_and_moves_nothing() -> None:
-    """Batch norm that stands still is no reason to refuse."""
-    ours = graph_of(Norms().eval())
+@pytest.mark.parametrize("head", [Norms().eval(), Attends(), Attends().eval()])
+def test_a_head_that_draws_and_moves_nothing_gives_the_bits_of_plain_autograd(head: nn.Module) -> None:
+    """Batch norm that stands still and attention that drops nothing are no reason to refuse."""
+    ours = graph_of(head)
     theirs, batch = copy.deepcopy(ours), images()
     sum(theirs.losses(batch, BOTH).values()).backward()
     Engine(ours, Schedule.parse(f"(s0 s1) s2 | {NARROW}")).forward_backward(batch, BOTH)

@@ -13,7 +13,7 @@ from ubertrain.engine.engine import Engine
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
-from ubertrain.errors import ScheduleError
+from ubertrain.errors import ScheduleError, TaskError
 from ubertrain.planning.schedule import Schedule
 
 WIDTHS = (4, 6, 8)
@@ -105,3 +105,40 @@ def test_batch_norm_in_eval_mode_does_not_couple() -> None:
     graph = graph_of(lambda c: nn.BatchNorm2d(c).eval())
     Engine(graph, Schedule.parse("rows=2 s0 s1 s2")).forward_backward(images(), {"a": labels()})
     assert graph.stage("s0")[0].weight.grad is not None
+
+
+@pytest.mark.parametrize("put_on", [torch.nn.utils.spectral_norm, torch.nn.utils.parametrizations.spectral_norm])
+@pytest.mark.parametrize("schedule", ["rows=2 s0 s1 s2 | a, b", "s0 s1 s2 | a rows=2, b"])
+def test_spectral_norm_is_refused_in_training_only(put_on: Any, schedule: str) -> None:
+    """Its estimate would move once for every part."""
+    head = Head([8])
+    put_on(head.parts[0])
+    graph, targets = graph_of(head=head), {"a": labels(), "b": labels()}
+    with pytest.raises(ScheduleError, match="the spectral norm of .* moves its estimate with every call"):
+        Engine(graph, Schedule.parse(schedule)).forward_backward(images(), targets)
+    head.eval()
+    Engine(graph, Schedule.parse(schedule)).forward_backward(images(), targets)
+
+
+def towards(prediction: Tensor, target: Any) -> Tensor:
+    """A loss whose labels are plain numbers, in a list or under a name."""
+    numbers = target["at"] if isinstance(target, dict) else target
+    return torch.stack([(row - number).square().mean() for row, number in zip(prediction, numbers, strict=True)])
+
+
+@pytest.mark.parametrize("schedule", ["rows=2 s0 s1 s2 | a", "s0 s1 s2 | a rows=2"])
+def test_labels_in_a_list_go_with_their_images(schedule: str) -> None:
+    """One number per image is cut as a tensor is."""
+    graph = Graph(plain(WIDTHS, lambda c: [nn.Tanh()]), {"a": Branch(Head([8]), ["s2"], towards)})
+    batch, targets = images(), {"a": Labels([1.0, 2.0, 4.0, 8.0], [2, 0, 3, 1])}
+    whole = Engine(graph, Schedule.parse("s0 s1 s2 | a")).forward_backward(batch, targets)
+    split = Engine(graph, Schedule.parse(schedule)).forward_backward(batch, targets)
+    torch.testing.assert_close(split, whole)
+
+
+@pytest.mark.parametrize("schedule", ["rows=2 s0 s1 s2 | a", "s0 s1 s2 | a rows=2"])
+def test_labels_that_may_be_one_per_image_are_refused(schedule: str) -> None:
+    """A list inside other labels, as long as there are images, is cut by nobody and passed whole by nobody."""
+    graph = Graph(plain(WIDTHS, lambda c: [nn.Tanh()]), {"a": Branch(Head([8]), ["s2"], towards)})
+    with pytest.raises(TaskError, match="hold a list of 4 entries that is no tensor"):
+        Engine(graph, Schedule.parse(schedule)).forward_backward(images(), {"a": {"at": [1.0, 2.0, 4.0, 8.0]}})

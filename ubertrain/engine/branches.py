@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from ubertrain.engine.graph import Graph, Labelled, term
+from ubertrain.engine.labels import Labels
 from ubertrain.engine.taps import Tap
 from ubertrain.errors import ScheduleError
 from ubertrain.planning.schedule import BranchRun
@@ -45,7 +48,8 @@ def run_branch(
     terms = []
     for start in range(0, len(share.rows), size):
         rows = share.rows[start : start + size]
-        target = share.labels.value if size >= len(share.rows) else share.labels.part(start, start + len(rows))
+        labels = Labels(share.labels.value, share.rows)
+        target = labels.value if size >= len(share.rows) else labels.part(start, start + len(rows))
         torch.clear_autocast_cache()
         levels = [tap.read(rows, batch) for tap in taps]
         values = branch.per_row(head, levels, target, rows=len(rows), task=run.task)
@@ -68,15 +72,24 @@ def _part_size(run: BranchRun, share: Labelled, head: nn.Module, criterion: Any)
 def coupling(head: nn.Module) -> str | None:
     """Why a head's (or a loss's) outputs for one image depend on the others of its batch; None if nothing says that they do.
 
-    Batch norm in training mode does. A module of your own says so with an attribute `couples_images = True`.
+    Batch norm in training mode does, and spectral norm, whose estimate moves with every call. A module of your own says so with
+    an attribute `couples_images = True`.
     """
     for name, module in head.named_modules():
         place = f"{type(module).__name__} {name!r}" if name else type(module).__name__
         if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
             return f"{place} takes its statistics over the images of the batch"
+        if module.training and _estimates_spectrum(module):
+            return f"the spectral norm of {place} moves its estimate with every call"
         if getattr(module, "couples_images", False):
             return f"{place} declares couples_images"
     return None
+
+
+def _estimates_spectrum(module: nn.Module) -> bool:
+    """Whether one of torch's two spectral norms is put on a module."""
+    parametrized = [step for steps in getattr(module, "parametrizations", {}).values() for step in steps]
+    return any(isinstance(step, _SpectralNorm | SpectralNorm) for step in (*module._forward_pre_hooks.values(), *parametrized))
 
 
 def backward_from(value: Tensor, scaler: torch.amp.GradScaler | None) -> Tensor:

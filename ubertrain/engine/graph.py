@@ -18,7 +18,7 @@ from ubertrain.engine.labels import Labels
 from ubertrain.engine.module_tree import add_named, nested
 from ubertrain.engine.rows import take_rows
 from ubertrain.engine.streams import BranchStreams
-from ubertrain.engine.taps import alias
+from ubertrain.engine.taps import alias, check_tap
 from ubertrain.errors import TaskError
 
 
@@ -137,6 +137,7 @@ class Graph(nn.Module):
             value = self.stage(name)(value)
             versions.check(name)
             if name in wanted:
+                check_tap(name, value)
                 taps[name] = value
                 versions.record(name, value)
                 value = alias(value)

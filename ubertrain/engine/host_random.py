@@ -1,4 +1,4 @@
-"""Random numbers of Python and numpy under recompute; torch restores its own."""
+"""Random numbers of Python and numpy under recompute, where torch restores its own, and in branches."""
 
 import random
 from collections.abc import Iterator
@@ -21,6 +21,18 @@ def replayed(state: HostState) -> Iterator[None]:
     """A context whose random numbers are those that followed `state`, and that leaves the generators as it found them."""
     later = capture()
     _restore(state)
+    try:
+        yield
+    finally:
+        _restore(later)
+
+
+@contextmanager
+def seeded_apart(seed: int) -> Iterator[None]:
+    """A context whose random numbers are those of `seed`, a number from 0, and that leaves the generators as it found them."""
+    later = capture()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
     try:
         yield
     finally:

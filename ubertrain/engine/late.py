@@ -8,7 +8,7 @@ its backward runs the branches on it and adds their gradient to what has come fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ubertrain.engine.inplace import versions
-from ubertrain.engine.taps import Tap
+from ubertrain.engine.taps import Tap, add_to
 from ubertrain.errors import ScheduleError
 
 
@@ -31,6 +31,7 @@ class LateTap:
 
     Attributes:
         root: a scalar from which a backward reaches the tap, also where nothing comes from above; None where no gradient can.
+        versions: how often the value's tensors had been written to when it last passed; a recompute may count otherwise.
     """
 
     def __init__(self, name: str, branches: Callable[[Tap], None], passing: Callable[[Any], None]) -> None:
@@ -38,6 +39,7 @@ class LateTap:
         self.branches = branches
         self.passing = passing
         self.root: Tensor | None = None
+        self.versions: list[int] = []
 
     def through(self, value: Any, *, first: bool) -> Any:
         """`value` with its tensors that require a gradient replaced by equal ones behind the tap."""
@@ -54,12 +56,12 @@ class LateTap:
 
     def _pass(self, value: Any) -> tuple[Any, Sequence[Tensor]]:
         leaves, structure = pytree.tree_flatten(value)
-        tensors = {id(leaf): leaf for leaf in leaves if isinstance(leaf, Tensor)}  # one that is there twice passes once
+        tensors = {id(leaf): leaf for leaf in leaves if isinstance(leaf, Tensor)}  # one that is there twice is saved once
         slots = [_Slot(list(tensors).index(id(leaf))) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        trained = [key for key, tensor in tensors.items() if tensor.requires_grad]
         outputs = _Late.apply(self, _Form(slots, structure), *tensors.values())
-        behind = dict(zip(trained, outputs, strict=True))
-        return pytree.tree_unflatten([behind.get(id(leaf), leaf) for leaf in leaves], structure), outputs
+        behind = iter(outputs)
+        passed = [next(behind) if isinstance(leaf, Tensor) and leaf.requires_grad else leaf for leaf in leaves]
+        return pytree.tree_unflatten(passed, structure), outputs
 
 
 def differentiable(value: Any) -> bool:
@@ -80,25 +82,33 @@ class _Form(NamedTuple):
     slots: list[Any]
     structure: pytree.TreeSpec
 
+    @property
+    def places(self) -> list[int]:
+        """Which saved tensor stands where, in order; one may stand there several times."""
+        return [slot.place for slot in self.slots if isinstance(slot, _Slot)]
+
     def filled(self, tensors: Sequence[Tensor]) -> Any:
         leaves = [tensors[slot.place] if isinstance(slot, _Slot) else slot for slot in self.slots]
         return pytree.tree_unflatten(leaves, self.structure)
 
 
 class _Late(torch.autograd.Function):
-    """The identity on the tensors that require a gradient; all of them are saved for the branches."""
+    """The identity on the tensors that require a gradient; all of them are saved for the branches.
+
+    One that is in the value several times comes out as often: what comes through each place is summed before the places are.
+    """
 
     @staticmethod
     def forward(ctx: Any, late: LateTap, form: _Form, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        ctx.late, ctx.form, ctx.versions = late, form, versions(tensors)
+        ctx.late, ctx.form, late.versions = late, form, versions(tensors)
         ctx.save_for_backward(*tensors)
-        return tuple(tensor.detach() for tensor in tensors if tensor.requires_grad)
+        return tuple(tensors[place].detach() for place in form.places if tensors[place].requires_grad)
 
     @staticmethod
     def backward(ctx: Any, *above: Tensor | None) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors
-        if versions(tensors) != ctx.versions:
+        if versions(tensors) != ctx.late.versions:
             raise ScheduleError(
                 f"a stage writes in place into tap {ctx.late.name!r}, which late branches have still to read; use the "
                 "out-of-place form there (inplace=False), or run them neither late nor narrow"
@@ -106,15 +116,21 @@ class _Late(torch.autograd.Function):
         tap = Tap(ctx.form.filled(tensors))
         with torch.enable_grad():
             ctx.late.branches(tap)
-        incoming = iter(above)
-        return None, None, *(_sum(tap.gathered(t), next(incoming)) if t.requires_grad else None for t in tensors)
+        trained = [place for place in ctx.form.places if tensors[place].requires_grad]
+        incoming = [[part for at, part in zip(trained, above, strict=True) if at == place] for place in range(len(tensors))]
+        sums = [_sum(tap.gathered(t), reversed(parts)) for t, parts in zip(tensors, incoming, strict=True)]
+        return None, None, *sums
 
 
-def _sum(own: Tensor | None, above: Tensor | None) -> Tensor | None:
-    """In place where `own` has memory of its own for every value: the sum and one part are the most there is."""
-    if own is None or above is None:
-        return above if own is None else own
-    return own + above if 0 in own.stride() else own.add_(above)
+def _sum(own: Tensor | None, above: Iterable[Tensor | None]) -> Tensor | None:
+    """Branches first, then each place of the tensor in the value, last to first; only what is ours is written into."""
+    total, ours = own, own is not None
+    for part in above:
+        if total is None:
+            total = part
+        elif part is not None:
+            total, ours = (add_to(total, part) if ours else total + part), True
+    return total
 
 
 class _Start(torch.autograd.Function):

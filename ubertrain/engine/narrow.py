@@ -6,16 +6,18 @@ A head may say how it gets by with little of each level:
     join(narrowed: list) -> prediction
 
 with `forward(levels)` doing the same as `join([narrow(place, level) for place, level in enumerate(levels)])`. Neither writes in
-place into what it is given, no parameter is used in two places or in both, and `narrow` draws no random numbers and moves no
-buffers. UberNet's head is such: it scores every level by a 1x1 convolution and fuses the scores, which have few channels.
+place into what it is given, no parameter is used in two places or in both, and `narrow` draws no random numbers, moves no
+buffers and gives the same when it is called again. UberNet's head is such: it scores every level by a 1x1 convolution and fuses
+the scores, which have few channels.
 
-In the trunk's forward the levels are narrowed without a graph. When the branch runs, joining them gives their gradients. When
-the trunk's backward has reached a tap, its level is narrowed again, now with a graph, and back-propagated from these: the order
-in which plain autograd sums is kept, at the price of one more forward of `narrow`.
+In the trunk's forward the levels are narrowed, with a graph that saves nothing and is dropped. When the branch runs, joining
+them gives their gradients. When the trunk's backward has reached a tap, its level is narrowed again and back-propagated from
+these: the order in which plain autograd sums is kept, at the price of one more forward of `narrow`.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,11 +25,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from ubertrain.engine.branches import backward_from, without_autocast
 from ubertrain.engine.graph import Graph, Labelled, term
+from ubertrain.engine.host_random import capture
 from ubertrain.engine.inplace import versions
 from ubertrain.engine.taps import Tap
 from ubertrain.errors import ScheduleError, TaskError
@@ -84,11 +88,18 @@ class NarrowBranch:
         """Narrow the level at a place, whose tap has just been made, and hold the result until the branch runs.
 
         Raises:
-            ScheduleError: `narrow` draws random numbers or moves buffers, so that it could not be done again, or gives a view
-                of the level, which would be held with it.
+            ScheduleError: `narrow` draws random numbers or moves buffers, so that it could not be done again; it gives a view
+                of the level, which would be held with it, or one tensor twice.
         """
-        with torch.no_grad(), _uncached(value), self._repeatable(place):
+        # With a graph, though one that saves nothing: without one some layers take another path, which rounds otherwise.
+        with torch.enable_grad(), _saving_nothing(), _uncached(value), self._repeatable(place):
             narrowed = self._narrow(place, Tap(value))
+        tensors = [leaf for leaf in pytree.tree_leaves(narrowed) if isinstance(leaf, Tensor)]
+        if len(set(map(id, tensors))) < len(tensors):
+            raise ScheduleError(
+                f"{self._whose(place)} gives one tensor twice, whose gradients plain autograd would sum in another order; give "
+                "it once"
+            )
         if not _storages(value).isdisjoint(_storages(narrowed)):
             raise ScheduleError(
                 f"{self._whose(place)} gives a view of the level, all of which would be held; copy what is needed"
@@ -157,14 +168,13 @@ class NarrowBranch:
     @contextmanager
     def _repeatable(self, place: int) -> Iterator[None]:
         """A context in which nothing must be drawn or moved."""
-        before = [(id(buffer), buffer._version) for buffer in self._head.buffers()]
+        before, drawn = _values(self._head), pickle.dumps(capture())
         with _NoDraws(partial(self._whose, place)):
             yield
-        if before != [(id(buffer), buffer._version) for buffer in self._head.buffers()]:
-            raise ScheduleError(
-                f"{self._whose(place)} moves buffers, such as batch norm's statistics, and would move them again in the "
-                "backward; run the branch without narrow, or normalise in groups"
-            )
+        if drawn != pickle.dumps(capture()):
+            raise _draws(self._whose(place), "of Python or numpy")
+        if before != _values(self._head):
+            raise _moves(self._whose(place))
 
     def _note_parameters(self, values: Sequence[Any]) -> None:
         """Refuse parameters that have been noted before: their gradients would be summed in another order."""
@@ -181,7 +191,7 @@ class NarrowBranch:
 
 
 class _NoDraws(TorchDispatchMode):
-    """Raises where a random number is drawn, also on tensors without memory."""
+    """Raises where a random number is drawn or batch norm moves its statistics, also on tensors without memory."""
 
     def __init__(self, whose: Callable[[], str]) -> None:
         super().__init__()
@@ -190,12 +200,55 @@ class _NoDraws(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            raise ScheduleError(
-                f"{self._whose()} draws random numbers ({func}) and would draw others in the backward; run the branch without "
-                "narrow, or draw in join"
-            )
+        if torch.Tag.nondeterministic_seeded in func.tags and not _undropped(func, args, kwargs or {}):
+            raise _draws(self._whose(), f"({func})")
+        if _moves_statistics(func, args, kwargs or {}):
+            raise _moves(self._whose())
         return func(*args, **(kwargs or {}))
+
+
+def _draws(whose: str, which: str) -> ScheduleError:
+    return ScheduleError(
+        f"{whose} draws random numbers {which} and would draw others in the backward; run the branch without narrow, or draw "
+        "in join"
+    )
+
+
+def _moves(whose: str) -> ScheduleError:
+    return ScheduleError(
+        f"{whose} moves buffers, such as batch norm's statistics, and would move them again in the backward; run the branch "
+        "without narrow, or normalise in groups"
+    )
+
+
+def _undropped(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an attention draws nothing, since it drops nothing."""
+    return not _given(func, args, kwargs).get("dropout_p", True)
+
+
+def _moves_statistics(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a batch norm writes into what it is given, which is not counted."""
+    given = _given(func, args, kwargs)
+    return given.get("running_mean") is not None and given.get("training") is True
+
+
+def _given(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an operation by name, those left out too."""
+    named = {argument.name: argument.default_value for argument in func._schema.arguments}
+    return named | dict(zip(named, args, strict=False)) | kwargs
+
+
+def _values(module: nn.Module) -> list[tuple[int, int, bytes]]:
+    """What tells whether buffers have moved; their values too, as not all that writes to them is counted."""
+    with _disable_current_modes():
+        return [(id(buffer), buffer._version, _value(buffer)) for buffer in module.buffers()]
+
+
+def _value(buffer: Tensor) -> bytes:
+    """The memory of a buffer; nothing where it has none."""
+    if isinstance(buffer, FakeTensor) or buffer.is_meta:
+        return b""
+    return buffer.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -212,8 +265,13 @@ def _form(value: Any) -> tuple[Any, list[Any]]:
     return structure, [(leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else None for leaf in leaves]
 
 
+def _saving_nothing() -> Any:
+    """A context whose graphs cannot be back-propagated through, and which no recompute around it takes note of."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda nothing: nothing)
+
+
 def _uncached(value: Any) -> Any:
-    """Autocast as it is, but casts of weights are not kept: without a graph they would be, and the next to use them has one."""
+    """Autocast as it is, but casts of weights are not kept: they would have a graph that cannot be used."""
     device = next(leaf.device.type for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor))
     return torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device), cache_enabled=False)
 

@@ -54,7 +54,8 @@ def _share(share: Labelled, inside: range) -> Labelled:
     """The labels of the images in a range, whose rows count from its start."""
     chosen = [place for place, row in enumerate(share.rows) if row in inside]
     rows = tuple(share.rows[place] - inside.start for place in chosen)
-    return Labelled(Labels(take_rows(share.labels.value, chosen, len(share.rows)), rows), rows, share.divisor)
+    labels = Labels(share.labels.value, share.rows).chosen(chosen)
+    return Labelled(Labels(labels, rows), rows, share.divisor)
 
 
 def _refuse_coupling(graph: Graph, rows: int, tasks: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ from ubertrain.engine.narrow import NarrowBranch
 from ubertrain.engine.parts import Part
 from ubertrain.engine.spans import Gate, SpanRunner, explain
 from ubertrain.engine.streams import BranchStreams
-from ubertrain.engine.taps import AliasGate, Tap
+from ubertrain.engine.taps import AliasGate, Tap, check_tap
 from ubertrain.engine.watch import Watch
 from ubertrain.planning.schedule import BranchRun, Item
 
@@ -90,6 +90,7 @@ class Step:
             versions.check(name)
             if (tap := self._tapped.get(name)) is None:
                 return
+            check_tap(tap, value)
             late = tap in self._late and differentiable(value)
             versions.record(tap, value, until_next=late)
             if not late:  # also what was to be read late, where no gradient will ever come by

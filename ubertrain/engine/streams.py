@@ -7,6 +7,7 @@ engine, which runs branches last to first, draws what plain autograd draws first
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,9 +17,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
+from ubertrain.engine.host_random import capture, seeded_apart
+
 
 class BranchStreams:
-    """The streams of one step, derived from the global generators as the trunk's forward pass left them.
+    """The streams of one step, derived from torch's global generators as the trunk's forward pass left them.
+
+    Each branch has one for torch, one for Python's `random` and one for numpy's global functions.
 
     The global generators are not touched by branches, but for one draw at the end of a step in which any branch drew.
 
@@ -35,17 +40,24 @@ class BranchStreams:
     @contextmanager
     def of(self, branch: int) -> Iterator[None]:
         """A context in which random numbers come from the stream of branch number `branch`."""
-        before = [_state(generator) for generator in self._generators]
-        for generator in self._generators:
-            generator.manual_seed(self._base + branch)
-        seeded = [_bytes(generator) for generator in self._generators]
-        try:
-            yield
-        finally:
-            self._used |= seeded != [_bytes(generator) for generator in self._generators]
-            with _disable_current_modes():
-                for generator, state in zip(self._generators, before, strict=True):
-                    generator.set_state(state)
+        before, number = [_state(generator) for generator in self._generators], self._base + branch
+        with seeded_apart(number):
+            for generator in self._generators:
+                generator.manual_seed(number)
+            seeded = self._all_bytes()
+            try:
+                yield
+            finally:
+                self._used |= seeded != self._all_bytes()
+                self._restore(before)
+
+    def _all_bytes(self) -> list[bytes]:
+        return [pickle.dumps(capture()), *map(_bytes, self._generators)]
+
+    def _restore(self, states: list[Tensor]) -> None:
+        with _disable_current_modes():
+            for generator, state in zip(self._generators, states, strict=True):
+                generator.set_state(state)
 
     def close(self) -> None:
         """Move the global generator on, if any branch drew, so that the next step's streams are others."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ubertrain.engine.rows import add_rows, take_rows
+from ubertrain.errors import TaskError
 
 
 def alias(value: Any) -> Any:
@@ -19,6 +22,22 @@ def alias(value: Any) -> Any:
     others: the engine's order of summation.
     """
     return pytree.tree_map_only(Tensor, lambda leaf: leaf.view_as(leaf), value)
+
+
+def check_tap(name: str, value: Any) -> None:
+    """Raise `TaskError` if the output of a tapped stage holds anything in which tensors could hide."""
+    for leaf in pytree.tree_leaves(value):
+        if not isinstance(leaf, _PLAIN):
+            raise TaskError(
+                f"tap {name!r} holds a {type(leaf).__name__}, in which the engine finds no tensors; register the class "
+                "with torch.utils._pytree (register_dataclass or register_pytree_node), or give a tuple, list or dict"
+            )
+
+
+_PLAIN = (
+    *(Tensor, numbers.Number, str, bytes, type(None), Enum),
+    *(torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format),
+)
 
 
 class AliasGate:
@@ -109,19 +128,18 @@ class _Gathered:
         self.total: Tensor | None = None
 
     def add(self, part: Tensor, rows: Sequence[int] | None) -> None:
-        """Add the gradient of some rows, or of all (None); in place: one sum and one part are the most there is."""
+        """Add the gradient of some rows, or of all (None), with the strides that autograd's own sum would have."""
         assert self.like is not None, "a gradient came in after the tap was freed"
-        if self.total is None and rows is None:
-            self.total = _copy(part)  # autograd may hand the same memory to others, e.g. to both terms of a sum
-            return
-        if self.total is None:
-            self.total = torch.zeros_like(self.like)
-        elif 0 in self.total.stride():
-            self.total = self.total.clone()
-        if rows is None:
-            self.total.add_(part)
-        else:
+        if rows is not None and self.total is not None and dense(self.total):
             add_rows(self.total, rows, part)
+        elif rows is not None:
+            whole = torch.zeros_like(self.like, memory_format=torch.contiguous_format)  # as slicing's own backward makes it
+            add_rows(whole, rows, part)
+            self.total = whole if self.total is None else _sum_with_contiguous(self.total, whole)
+        elif self.total is None:
+            self.total = _copy(part)  # autograd may hand the same memory to others, e.g. to both terms of a sum
+        else:
+            self.total = add_to(self.total, part)
 
     def pop(self) -> Tensor:
         """The sum, which is let go."""
@@ -130,13 +148,47 @@ class _Gathered:
         return total
 
 
+def dense(tensor: Tensor) -> bool:
+    """Whether the values fill a piece of memory, each its own place, in any order of the dimensions."""
+    values = 1
+    for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1):
+        if stride != values:
+            return False
+        values *= size
+    return True
+
+
+def add_to(total: Tensor, part: Tensor) -> Tensor:
+    """A sum whose strides are those of autograd's: in place where `total` is dense, so one sum and one part are the most."""
+    return total.add_(part) if dense(total) else total + part
+
+
+def _sum_with_contiguous(total: Tensor, whole: Tensor) -> Tensor:
+    """`total + whole`, in place in `whole` where the sum would be contiguous too."""
+    strides = [stride for stride, size in zip(total.stride(), total.shape, strict=True) if size > 1 and stride > 0]
+    return whole.add_(total) if strides == sorted(strides, reverse=True) else total + whole
+
+
 def _copy(gradient: Tensor) -> Tensor:
-    """A copy that stays expanded where `gradient` is: some backward kernels round otherwise on the same values written out."""
+    """A copy with the same strides, of 0 too: some backward kernels round otherwise on the same values laid out otherwise."""
     small = gradient
     for dim, stride in enumerate(gradient.stride()):
         if stride == 0 and gradient.shape[dim] > 1:
             small = small.narrow(dim, 0, 1)
-    return small.clone().expand_as(gradient)
+    if not _apart(small):
+        return gradient.clone()
+    laid_out = torch.empty_strided(small.shape, small.stride(), dtype=small.dtype, device=small.device)
+    return laid_out.copy_(small).expand_as(gradient)
+
+
+def _apart(tensor: Tensor) -> bool:
+    """Whether no two values share a place in memory, as far as the strides alone tell."""
+    reach = 0
+    for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1):
+        if stride <= reach:
+            return False
+        reach += stride * (size - 1)
+    return True
 
 
 class _Gather(torch.autograd.Function):
