@@ -43,8 +43,8 @@ class BranchMeter:
         rows = len(share.rows)
         taps = self._taps(task)
         first, left, work = self._run(task, share, None, taps)
-        if rows > 1:  # of some rows the sums are written out, also where that of all rows would stay one number expanded
-            first = max(first, self._run(task, _few(share, rows // 2), None, self._taps(task))[0])
+        if rows > 2:  # of some rows the sums are written out, also where that of all rows would stay one number expanded
+            first = max(first, self._run(task, _few(share, rows - 1), None, self._taps(task))[0])
         later, _, _ = self._run(task, share, None, taps)
         one_row, per_row = self._parts(task, share, taps) if rows > 1 else (later, 0)
         numbers = tuple(self._graph.stage_names.index(tap) for tap in self._graph.taps[task])
