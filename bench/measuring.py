@@ -14,8 +14,8 @@ from peers import Step
 from torch import Tensor, nn
 
 import ubertrain as ut
-from ubertrain.engine.fakes import faked
-from ubertrain.engine.work import Work, flops
+from ubertrain.measuring.fakes import faked
+from ubertrain.measuring.work import Work, flops
 
 Run = Callable[[], object]
 """One step, all arguments given."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import ubertrain as ut
-from ubertrain.engine.estimate import estimate
-from ubertrain.engine.profile import profile
+from ubertrain.measuring.estimate import estimate
+from ubertrain.measuring.profile import profile
 from ubertrain.planning.chain import Chain
 
 

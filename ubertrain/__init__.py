@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from ubertrain import testing as testing
     from ubertrain.engine.branch import Branch as Branch
     from ubertrain.engine.engine import Engine as Engine
-    from ubertrain.engine.estimate import estimate as estimate
-    from ubertrain.engine.fit import fit as fit
     from ubertrain.engine.graph import Graph as Graph
     from ubertrain.engine.labels import Labels as Labels
     from ubertrain.engine.level import Level as Level
     from ubertrain.engine.meter import LiveBytes as LiveBytes
-    from ubertrain.engine.profile import profile as profile
-    from ubertrain.engine.rehearse import rehearse as rehearse
-    from ubertrain.engine.split import split as split
-    from ubertrain.engine.timeline import rehearse_timeline as rehearse_timeline
+    from ubertrain.measuring.estimate import estimate as estimate
+    from ubertrain.measuring.fit import fit as fit
+    from ubertrain.measuring.profile import profile as profile
+    from ubertrain.measuring.rehearse import rehearse as rehearse
+    from ubertrain.measuring.timeline import rehearse_timeline as rehearse_timeline
     from ubertrain.planning.chain import Chain as Chain
     from ubertrain.planning.plan import plan as plan
     from ubertrain.planning.schedule import Schedule as Schedule
     from ubertrain.planning.simulate import simulate as simulate
     from ubertrain.registry import register_task as register_task
+    from ubertrain.splitting.split import split as split
     from ubertrain.task import Task as Task
 else:
     _HOMES = {
@@ -46,18 +46,18 @@ else:
         "Branch": "ubertrain.engine.branch:Branch",
         "Chain": "ubertrain.planning.chain:Chain",
         "Engine": "ubertrain.engine.engine:Engine",
-        "estimate": "ubertrain.engine.estimate:estimate",
-        "fit": "ubertrain.engine.fit:fit",
+        "estimate": "ubertrain.measuring.estimate:estimate",
+        "fit": "ubertrain.measuring.fit:fit",
         "Graph": "ubertrain.engine.graph:Graph",
         "Labels": "ubertrain.engine.labels:Labels",
         "Level": "ubertrain.engine.level:Level",
         "LiveBytes": "ubertrain.engine.meter:LiveBytes",
         "plan": "ubertrain.planning.plan:plan",
-        "profile": "ubertrain.engine.profile:profile",
-        "rehearse": "ubertrain.engine.rehearse:rehearse",
+        "profile": "ubertrain.measuring.profile:profile",
+        "rehearse": "ubertrain.measuring.rehearse:rehearse",
         "Schedule": "ubertrain.planning.schedule:Schedule",
-        "rehearse_timeline": "ubertrain.engine.timeline:rehearse_timeline",
-        "split": "ubertrain.engine.split:split",
+        "rehearse_timeline": "ubertrain.measuring.timeline:rehearse_timeline",
+        "split": "ubertrain.splitting.split:split",
         "register_task": "ubertrain.registry:register_task",
         "simulate": "ubertrain.planning.simulate:simulate",
         "Task": "ubertrain.task:Task",

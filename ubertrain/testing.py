@@ -18,8 +18,8 @@ from ubertrain.engine.branch import Branch
 from ubertrain.engine.branches import coupling
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.level import Level
-from ubertrain.engine.rehearse import rehearse
 from ubertrain.errors import TaskError
+from ubertrain.measuring.rehearse import rehearse
 from ubertrain.planning.keep_all import keep_all
 from ubertrain.task import Task
 

@@ -15,8 +15,8 @@ from tests.zoo import ZOO, Case, narrow, schedules
 from ubertrain.engine.engine import Engine
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.meter import LiveBytes
-from ubertrain.engine.rehearse import rehearse
 from ubertrain.errors import ScheduleError
+from ubertrain.measuring.rehearse import rehearse
 from ubertrain.planning.keep_all import keep_all
 from ubertrain.planning.schedule import Schedule
 

@@ -18,8 +18,8 @@ from ubertrain.engine.engine import Engine
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
-from ubertrain.engine.timeline import rehearse_timeline
 from ubertrain.errors import ScheduleError, TaskError
+from ubertrain.measuring.timeline import rehearse_timeline
 from ubertrain.planning.schedule import Schedule
 
 WIDTHS = (4, 6, 8)

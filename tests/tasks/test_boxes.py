@@ -16,8 +16,8 @@ from ubertrain.engine.engine import Engine
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.level import Level
 from ubertrain.engine.meter import LiveBytes
-from ubertrain.engine.rehearse import rehearse
 from ubertrain.errors import ConfigError, TaskError
+from ubertrain.measuring.rehearse import rehearse
 from ubertrain.ops.anchors import anchors
 from ubertrain.ops.assign import Truth, assign
 from ubertrain.ops.boxes import area, encode, iou

@@ -58,7 +58,7 @@ def test_a_cpu_is_measured_tensor_by_tensor(tmp_path: Path) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_measures_what_was_rehearsed(tmp_path: Path) -> None:
     """After a first step, which makes workspaces that stay, the allocator's peak is within 3 % of the rehearsed one."""
-    from ubertrain.engine.rehearse import rehearse
+    from ubertrain.measuring.rehearse import rehearse
     from ubertrain.training.device import on_device
 
     model, batch = made(tmp_path, DENSE, "device=cuda", "data.size=[192, 256]")

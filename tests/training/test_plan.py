@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.training.rooms_model import DENSE, config_of, made
-from ubertrain.engine.devices import device_memory
-from ubertrain.engine.estimate import estimate
-from ubertrain.engine.rehearse import rehearse
 from ubertrain.errors import ConfigError
+from ubertrain.measuring.devices import device_memory
+from ubertrain.measuring.estimate import estimate
+from ubertrain.measuring.rehearse import rehearse
 from ubertrain.planning.schedule import Schedule
 from ubertrain.planning.simulate import simulate
 from ubertrain.training.memory import static_bytes

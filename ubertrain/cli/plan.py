@@ -34,7 +34,7 @@ def plan(
     """Show what a step will keep, recompute and need, without training: one whose every image has every label."""
     from ubertrain.cli.output import print_json, stderr
     from ubertrain.cli.plan_tables import print_plan
-    from ubertrain.engine.devices import find_device
+    from ubertrain.measuring.devices import find_device
     from ubertrain.planning.plan import known_planner
     from ubertrain.training.config import load
     from ubertrain.training.plan import make_plan

@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from ubertrain.annotation.random_warp import RandomWarp
-from ubertrain.engine.devices import NO_DEVICES, find_device
 from ubertrain.errors import ConfigError
+from ubertrain.measuring.devices import NO_DEVICES, find_device
 from ubertrain.training.yaml_file import Origin, read_yaml
 from ubertrain.units import parse_bytes
 
@@ -133,7 +133,7 @@ def _budget(value: Any) -> Any:
 
 
 def _cost(value: Any) -> Any:
-    """What `ubertrain.engine.roofline.op_cost` knows."""
+    """What `ubertrain.measuring.roofline.op_cost` knows."""
     if value not in NO_DEVICES:
         try:
             find_device(str(value), besides=NO_DEVICES)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from ubertrain.data.batch import Batch
-from ubertrain.engine.chain_cache import remembered
-from ubertrain.engine.devices import device_memory
-from ubertrain.engine.timeline import Timeline, rehearse_timeline
 from ubertrain.errors import ConfigError, ScheduleError
+from ubertrain.measuring.chain_cache import remembered
+from ubertrain.measuring.devices import device_memory
+from ubertrain.measuring.timeline import Timeline, rehearse_timeline
 from ubertrain.planning.chain import Chain
 from ubertrain.planning.front import Point, front
 from ubertrain.planning.schedule import Schedule

@@ -3,11 +3,11 @@
 from collections.abc import Collection, Iterable, Sequence
 
 from ubertrain.data.batch import Batch
-from ubertrain.engine.chain_cache import remembered
-from ubertrain.engine.fit import fit
 from ubertrain.engine.graph import Graph
-from ubertrain.engine.timeline import Timeline, rehearse_timeline
 from ubertrain.errors import BudgetError, ConfigError, UbertrainError
+from ubertrain.measuring.chain_cache import remembered
+from ubertrain.measuring.fit import fit
+from ubertrain.measuring.timeline import Timeline, rehearse_timeline
 from ubertrain.planning.chain import Chain
 from ubertrain.planning.plan import plan
 from ubertrain.planning.schedule import Schedule

@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from ubertrain.data.batch import Batch
 from ubertrain.engine.engine import Engine
 from ubertrain.engine.graph import Graph
-from ubertrain.engine.rehearse import rehearse
+from ubertrain.measuring.rehearse import rehearse
 from ubertrain.training import random_state
 from ubertrain.training.config import Config
 from ubertrain.training.device import on_device

@@ -1,0 +1,1 @@
+"""Measuring: a graph becomes a chain of numbers, before the first step or beside it."""

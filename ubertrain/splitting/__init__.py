@@ -1,0 +1,1 @@
+"""Splitting: a module that can be traced becomes a list of stages."""
