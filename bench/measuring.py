@@ -1,11 +1,8 @@
-"""What one step needs: peak bytes and FLOPs by our meters, the allocator's own peak, gradients against plain autograd's."""
+"""What one step needs: peak bytes and FLOPs by our meters, seconds, gradients against plain autograd's."""
 
-import os
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,70 +46,6 @@ def with_schedule(schedule: ut.Schedule) -> Step:
         ut.Engine(graph, schedule).forward_backward(images, targets)
 
     return step
-
-
-def allocator_peak(graph: ut.Graph, run: Run, device: torch.device) -> int:
-    """Most bytes that torch's allocator had out at once during a step, beyond what was out before.
-
-    An independent yardstick: on a CPU the running sum of the profiler's allocation events, on CUDA the allocator's statistics
-    (less what cuBLAS keeps). Gradients are moved into memory that was there before, as soon as they are complete.
-    """
-    with _static_gradients(graph):
-        return _cuda_peak(run, device) if device.type == "cuda" else _events_peak(run)
-
-
-def _events_peak(run: Run) -> int:
-    from torch.profiler import ProfilerActivity, profile
-
-    with _errors_dropped(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()
-    live = peak = 0
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak
-
-
-@contextmanager
-def _errors_dropped() -> Iterator[None]:
-    """The profiler's library writes two lines to stderr at every use."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _cuda_peak(run: Run, device: torch.device) -> int:
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    run()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
-
-
-@contextmanager
-def _static_gradients(graph: nn.Module) -> Iterator[None]:
-    """Parameters' gradients, which count as static bytes, stand in memory made beforehand."""
-    places = {parameter: torch.empty_like(parameter) for parameter in graph.parameters() if parameter.requires_grad}
-
-    def move(parameter: Any) -> None:
-        if parameter.grad is not places[parameter]:
-            parameter.grad = places[parameter].copy_(parameter.grad)
-
-    handles = [parameter.register_post_accumulate_grad_hook(move) for parameter in places]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        graph.zero_grad(set_to_none=True)
 
 
 @dataclass(frozen=True)

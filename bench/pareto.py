@@ -4,9 +4,9 @@
     python bench/pareto.py --estimate [WORKLOAD ...]     # 8 x 3 x 512 x 512 on tensors without memory; no times
 
 Peaks are `ut.LiveBytes` of a real step; FLOPs are those of convolutions, matrix products and attention, forward and backward.
-"allocator" is what torch's own allocator had out at its peak, kernels' temporary memory included. Times are medians over rounds
-in which all methods take turns; their ratios are medians of the ratios within a round. Gradients and buffers are compared with
-plain autograd's.
+"allocator" is what torch's own allocator had out at its peak, without (tensors) and with the scratch memory of kernels. Times
+are medians over rounds in which all methods take turns; their ratios are medians of the ratios within a round. Gradients and
+buffers are compared with plain autograd's.
 """
 
 import argparse
@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from allocator import Allocated, allocated
 from figures import front
 from machine import line
 from measuring import (
     Needs,
     Outcome,
-    allocator_peak,
     difference,
     fake_needs,
     interleaved,
@@ -148,7 +148,7 @@ def measured(case: Case, asked: Asked) -> list[dict[str, Any]]:
 @dataclass(frozen=True)
 class _Watched:
     needs: Needs | None
-    allocated: int
+    allocated: Allocated
     outcome: Outcome
 
 
@@ -160,14 +160,14 @@ def _watched(method: Method, case: Case, buffers: Mapping[str, torch.Tensor], de
     needed = needs(run) if method.eager else run()
     left = outcome(graph)
     restore(graph, buffers)
-    return _Watched(needed, allocator_peak(graph, run, device), left)
+    return _Watched(needed, allocated(graph, run, device), left)
 
 
 def _row(
-    method: Method, needed: Needs | None, base: Needs, allocated: int | None, base_allocated: int | None
+    method: Method, needed: Needs | None, base: Needs, held: Allocated | None, base_held: Allocated | None
 ) -> dict[str, Any]:
     """The memory ratio is that of `LiveBytes`; where it sees nothing, the allocator's."""
-    peak_ratio = allocated / base_allocated if allocated and base_allocated else None
+    peak_ratio = held.all / base_held.all if held and base_held else None
     return {
         "method": method.name,
         "ours": method.budget is not None,
@@ -175,7 +175,8 @@ def _row(
         "schedule": method.schedule,
         "peak_bytes": needed.peak_bytes if needed else None,
         "peak_ratio": needed.peak_bytes / base.peak_bytes if needed else peak_ratio,
-        "allocator_bytes": allocated,
+        "allocator_bytes": held.all if held else None,
+        "allocator_tensor_bytes": held.tensors if held else None,
         "flops": needed.flops if needed else None,
         "flops_ratio": needed.flops / base.flops if needed else None,
         "seconds": None,
@@ -187,12 +188,13 @@ def table(key: str, rows: list[dict[str, Any]]) -> Table:
     """One line per method, by peak."""
     made = Table(title=f"{key}: one step; ratios are to plain autograd")
     made.add_column("method")
-    for column in ("peak MiB", "peak", "budget MiB", "allocator MiB", "FLOPs", "s", "time", "gradients", "buffers"):
+    for column in ("peak MiB", "peak", "budget MiB", "allocator: tensors", "all", "FLOPs", "s", "time", "gradients", "buffers"):
         made.add_column(column, justify="right")
     for row in sorted(rows, key=lambda row: (row["ours"], -(row["peak_ratio"] or 0))):
         peak = "" if row["peak_ratio"] is None else f"{row['peak_ratio']:.3f}"
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.3f}"
-        figures = (mib(row["peak_bytes"]), peak, mib(row["budget"]), mib(row["allocator_bytes"]), added(row["flops_ratio"]))
+        held = mib(row["allocator_tensor_bytes"]), mib(row["allocator_bytes"])
+        figures = (mib(row["peak_bytes"]), peak, mib(row["budget"]), *held, added(row["flops_ratio"]))
         made.add_row(row["method"], *figures, seconds, added(row["time_ratio"]), *_exactness(row))
     return made
 
