@@ -1,0 +1,35 @@
+"""Sizes of predictions and labels that belong together, and such that do not."""
+
+import pytest
+import torch
+
+from ubertrain.errors import DataError
+from ubertrain.metrics.covering import covering
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 73), (83, 106)])
+def test_rounding_to_a_stride_is_cut_or_continued(size: tuple[int, int]) -> None:
+    """Pixels stay where they are."""
+    prediction = torch.rand(2, *size)
+    fitted = covering(prediction, torch.zeros(2, 52, 75))
+    assert fitted.shape == (2, 52, 75)
+    assert torch.equal(fitted[:, :50, :73], prediction[:, :50, :73])
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [
+        ((2, 120, 75), ()),
+        ((2, 26, 37), ()),
+        ((2, 52, 107), ()),
+        ((1, 52, 75), ()),
+        ((2, 1, 52, 75), ()),
+        ((52, 75), ()),
+        ((2, 52, 75), (3,)),
+        ((2, 4, 52, 75), (3,)),
+    ],
+)
+def test_other_shapes_are_refused(shape: tuple[int, ...], channels: tuple[int, ...]) -> None:
+    """A map of half the resolution, of other rows or of other channels would be scored against the wrong pixels."""
+    with pytest.raises(DataError, match="bring predictions to the size of their image"):
+        covering(torch.zeros(shape), torch.zeros(2, 52, 75), channels=channels)
