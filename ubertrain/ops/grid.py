@@ -1,0 +1,66 @@
+"""Maps on a grid of cells that stand for one value per pixel: what a dense head knows before it is enlarged."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ubertrain.ops.pixels import enlarge
+
+
+@dataclass(frozen=True)
+class OnGrid:
+    """Values of cells, between which those of pixels are interpolated bilinearly.
+
+    A head that returns this in place of its enlarged scores leaves the enlarging to the loss, which can do it a band of rows at
+    a time (`ops.banded`). A pytree with one leaf, `values`.
+
+    Attributes:
+        values: (rows, channels, height, width), float.
+        stride: pixels per cell along a side.
+        corners: where the values stand. False: a cell is a block of stride x stride pixels and has its value in the middle
+            (align_corners=False). True: cell (i, j) has the value of pixel (i * stride, j * stride) (align_corners=True), where
+            convolutions with odd kernels have their features.
+    """
+
+    values: Tensor
+    stride: int
+    corners: bool = False
+
+    def pixels(self) -> Tensor:
+        """The enlarged map: height * stride rows of pixels, or with `corners` (height - 1) * stride + 1."""
+        if not self.corners:
+            return enlarge(self.values, self.stride)
+        return self.values if self.stride == 1 else enlarge_corners(self.values, self.stride)
+
+    def covered(self, cells: int) -> int:
+        """How many pixels a side of so many cells covers; beyond them the last one is repeated."""
+        return (cells - 1) * self.stride + 1 if self.corners else cells * self.stride
+
+    def neighbours(self, start: int, stop: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
+        """For the pixels from `start` to `stop` along a side of so many cells: two cells that each lies between, and a share.
+
+        The share is that of the second cell.
+        """
+        pixel = torch.arange(start, stop, device=self.values.device, dtype=self.values.dtype)
+        place = pixel / self.stride if self.corners else (pixel + 0.5) / self.stride - 0.5
+        place = place.clamp(0, cells - 1)
+        first = place.floor()
+        second = (first + 1).clamp(max=cells - 1)
+        return first.long(), second.long(), place - first
+
+
+pytree.register_pytree_node(
+    OnGrid,
+    lambda grid: ([grid.values], (grid.stride, grid.corners)),
+    lambda leaves, context: OnGrid(next(iter(leaves)), *context),
+    serialized_type_name="ubertrain.ops.grid.OnGrid",
+)
+
+
+def enlarge_corners(values: Tensor, factor: int) -> Tensor:
+    """`values` (rows, channels, height, width) with factor - 1 new values between each two, bilinearly (align_corners=True)."""
+    size = ((values.shape[-2] - 1) * factor + 1, (values.shape[-1] - 1) * factor + 1)
+    return F.interpolate(values, size=size, mode="bilinear", align_corners=True)
