@@ -5,7 +5,10 @@ from ubertrain.metrics.boundary_f import BoundaryF as BoundaryF
 from ubertrain.metrics.box_ap import BoxAP as BoxAP
 from ubertrain.metrics.constants import Constant as Constant
 from ubertrain.metrics.depth_errors import DepthErrors as DepthErrors
+from ubertrain.metrics.found_boxes import BoxMetric as BoxMetric
 from ubertrain.metrics.mean_iou import MeanIoU as MeanIoU
 from ubertrain.metrics.metric import Metric as Metric
 from ubertrain.metrics.sums import SumMetric as SumMetric
 from ubertrain.metrics.sums import ratio as ratio
+from ubertrain.metrics.voc_ap import Voc07AP as Voc07AP
+from ubertrain.metrics.voc_ap import VocAP as VocAP

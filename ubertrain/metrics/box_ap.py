@@ -1,95 +1,66 @@
-"""Average precision of detections, as COCO defines it."""
+"""Average precision and recall of detections, as COCO defines them."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
-from ubertrain.errors import ConfigError, DataError
-from ubertrain.metrics.constants import NoBoxes
-from ubertrain.metrics.metric import Metric
+from ubertrain.errors import ConfigError
+from ubertrain.metrics.found_boxes import BoxMetric, FoundBoxes
 
-
-class _Found(NamedTuple):
-    """One image's boxes (N, 4) x0 y0 x1 y1, classes (N,) and marks (N,): a detection's score, a true box's ignore flag."""
-
-    boxes: np.ndarray
-    classes: np.ndarray
-    marks: np.ndarray
+_MOST = (1, 10, 100)
+"""Detections per image and class that are looked at, best first."""
 
 
-def _rows(table: Mapping[str, Tensor], marks: str) -> list[_Found]:
-    """A collated table, image by image, without padding."""
-    boxes, classes, values = (table[name].detach().cpu().double().numpy() for name in ("boxes", "classes", marks))
-    return [_Found(boxes[row][real], classes[row][real], values[row][real]) for row, real in enumerate(classes >= 0)]
-
-
-class BoxAP(Metric):
+class BoxAP(BoxMetric):
     """Mean over classes of the area under the precision-recall curve (Lin et al. 2014), read at 101 recalls.
 
-    `AP` averages over IoU thresholds 0.50 to 0.95, `AP50` and `AP75` are those of one threshold. A class without any object in
-    the truth is left out of the mean; an image without objects still makes every detection on it false. Ignored boxes are
-    COCO's crowds: detections on them count as nothing. Needs the extra `det`.
+    `AP` averages over IoU thresholds 0.50 to 0.95, `AP50` and `AP75` are those of one threshold; `APsmall`, `APmedium` and
+    `APlarge` count objects below 32^2 square pixels, below 96^2, and above. `AR1`, `AR10` and `AR100` are the recall reached
+    with so many detections per image and class, averaged over classes and thresholds; `ARsmall` to `ARlarge` with 100. A class
+    without any object in the truth is left out of a mean; an image without objects still makes every detection on it false.
+    Ignored boxes are COCO's crowds: detections on them count as nothing. At most 100 detections per image and class count.
 
-    Update with {"boxes" (rows, D, 4), "scores" (rows, D), "classes" (rows, D)} and {"boxes" (rows, M, 4), "classes" (rows, M),
-    "ignore" (rows, M)}, x0 y0 x1 y1, class -1 for padding.
+    Sizes are those of the boxes as they come; COCO takes the areas of masks and of images in their own size, so that figures
+    for one size of object compare with each other, not with a leaderboard. Needs the extra `det`.
     """
 
     primary: ClassVar[str] = "AP50"
     higher_is_better: ClassVar[bool] = True
-
-    def __init__(self, classes: int):
-        self.classes = classes
-        self.truths: list[_Found] = []
-        self.detections: list[_Found] = []
-
-    def update(self, prediction: Any, target: Any) -> None:
-        """Add detections and truth as above.
-
-        Raises:
-            DataError: a label that is no class.
-        """
-        if (highest := int(target["classes"].max())) >= self.classes:
-            raise DataError(f"class id {highest} in the labels; the task has {self.classes} classes")
-        self.detections += _rows(prediction, "scores")
-        self.truths += _rows(target, "ignore")
-
-    def merge(self, other: Metric) -> None:
-        assert isinstance(other, BoxAP) and other.classes == self.classes
-        self.detections += other.detections
-        self.truths += other.truths
+    names: ClassVar[tuple[str, ...]] = (
+        "AP", "AP50", "AP75", "APsmall", "APmedium", "APlarge", "AR1", "AR10", "AR100", "ARsmall", "ARmedium", "ARlarge",
+    )  # fmt: skip
 
     def compute(self) -> dict[str, float]:
-        """AP, AP50 and AP75, all nan if there is no object at all.
+        """The twelve scores in COCO's order; all nan if there is no object at all, one of a size without any.
 
         Raises:
             ConfigError: faster-coco-eval is not installed.
         """
         if all(truth.marks.all() for truth in self.truths):
-            return dict.fromkeys(("AP", "AP50", "AP75"), math.nan)
-        precision = self._precision()
-        scores = {"AP": precision, "AP50": precision[:1], "AP75": precision[5:6]}
-        return {name: float(part[part > -1].mean()) for name, part in scores.items()}
+            return dict.fromkeys(self.names, math.nan)
+        precision, recall = self._curves()
+        parts = [precision[..., 0, -1], precision[:1, ..., 0, -1], precision[5:6, ..., 0, -1]]
+        parts += [precision[..., size, -1] for size in (1, 2, 3)]
+        parts += [recall[..., 0, most] for most in (0, 1, 2)]
+        parts += [recall[..., size, -1] for size in (1, 2, 3)]
+        return {name: _mean(part) for name, part in zip(self.names, parts, strict=True)}
 
-    def constant(self) -> NoBoxes:
-        return NoBoxes()
+    def _curves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Precision (IoU thresholds, recalls, classes, sizes, numbers of detections) and recall without its second dimension.
 
-    def _precision(self) -> np.ndarray:
-        """Precision (IoU thresholds, recalls, classes) over all sizes of objects; -1 for classes without objects."""
+        -1 for classes without objects.
+        """
         try:
             from faster_coco_eval import COCO, COCOeval_faster
         except ImportError as error:
             raise ConfigError("average precision needs faster-coco-eval: pip install 'ubertrain[det]'") from error
         truth = COCO(self._dataset())
         evaluator = COCOeval_faster(truth, truth.loadRes(self._results()), "bbox", print_function=lambda *_: None)
-        most = max(len(found.marks) for found in self.detections)
-        evaluator.params.maxDets = [1, 10, max(100, most)]
+        evaluator.params.maxDets = list(_MOST)
         evaluator.evaluate()
         evaluator.accumulate()
-        precision: np.ndarray = evaluator.eval["precision"]
-        return precision[:, :, :, 0, -1]
+        return evaluator.eval["precision"], evaluator.eval["recall"]
 
     def _dataset(self) -> dict[str, Any]:
         """The truth in COCO's terms."""
@@ -107,7 +78,12 @@ class BoxAP(Metric):
         return [{**entry, "score": float(score)} for entry, score in _entries(self.detections)]
 
 
-def _entries(images: list[_Found]) -> list[tuple[dict[str, Any], float]]:
+def _mean(part: np.ndarray) -> float:
+    known = part[part > -1]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _entries(images: list[FoundBoxes]) -> list[tuple[dict[str, Any], float]]:
     """Every box of every image in COCO's terms (x y width height), with its mark."""
     return [
         ({"image_id": image, "category_id": int(kind), "bbox": [x0, y0, x1 - x0, y1 - y0]}, mark)
