@@ -91,6 +91,15 @@ def test_normals_as_a_picture(tmp_path: Path) -> None:
     assert (normals[:, 0, 0] - torch.tensor([0.6, 0.0, -0.8])).abs().max() < 0.005
 
 
+@pytest.mark.parametrize("suffix", ["png", "npy"])
+def test_normals_in_other_axes(tmp_path: Path, suffix: str) -> None:
+    """Channels x, z and -y are said once and come out as x, y, z."""
+    vector = np.broadcast_to(np.array([0.0, -0.6, 0.8]), (6, 8, 3))
+    stored = np.round((vector + 1) / 2 * 255).astype(np.uint8) if suffix == "png" else vector
+    reader = one(tmp_path, f"normals/a.{suffix}", stored, normals_axes="right forward up")
+    assert reader.read(0).annotations["normals"][:, 0, 0].tolist() == pytest.approx([0.0, -0.8, -0.6], abs=0.006)
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [

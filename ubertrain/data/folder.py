@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ubertrain.annotation.annotation import Annotation
+from ubertrain.annotation.axes import Axes
 from ubertrain.annotation.boxes import Boxes
 from ubertrain.annotation.class_map import ClassMap
 from ubertrain.annotation.depth import Depth
@@ -42,13 +43,15 @@ class Folder(FileReader):
       fractions of the image's sides, as YOLO has it.
     - `class_map/NAME.png`: class ids, 255 = unknown.
     - `depth/NAME.png`: 16 bit, `depth_scale` units per metre, 0 and 65535 = unknown. Or `.npy`: metres, 0 = unknown.
-    - `normals/NAME.png`: 8 bit, n = 2 v / 255 - 1, x right, y down, z forward, black = unknown. Or `.npy`: (height, width, 3).
+    - `normals/NAME.png`: 8 bit, n = 2 v / 255 - 1, black or mid grey = unknown. Or `.npy`: (height, width, 3).
     - `edges/NAME.png`: not black = boundary. Or `.npy`: (height, width) or (annotators, height, width) of 0, 1, 255 = unknown.
 
     Args:
         root: the folder.
         classes: label -> class names in the order of their ids, for "boxes" and "class_map"; ids beyond them are errors.
         depth_scale: see above.
+        normals_axes: which way the three numbers of a stored normal grow, in their order. "right up back" is OpenGL's, "right
+            forward up" that of NYUv2 in the release of multi-task RefineNet.
         labels, take, drop: see `FileReader`.
     """
 
@@ -60,6 +63,7 @@ class Folder(FileReader):
         *,
         classes: Mapping[str, Sequence[str]] | None = None,
         depth_scale: float = 1000.0,
+        normals_axes: str = "right down forward",
         labels: Sequence[str] | None = None,
         take: str = ":",
         drop: str | None = None,
@@ -77,7 +81,7 @@ class Folder(FileReader):
         self.classes = {label: tuple(names) for label, names in (classes or {}).items()}
         if unknown := set(self.classes) - {"boxes", "class_map"}:
             raise ConfigError(f"folder, classes: {min(unknown)!r} has no classes; only boxes and class_map have")
-        self._depth_scale = depth_scale
+        self._depth_scale, self._axes = depth_scale, Axes.parse(normals_axes)
         self._expect_matches()
         self.choose(list(self._files), labels=labels, take=take, drop=drop, where=images)
 
@@ -95,7 +99,7 @@ class Folder(FileReader):
             case "depth", ".png":
                 return read_depth(file, self._depth_scale)
             case "normals", ".png":
-                return read_normals(file)
+                return self._axes.converted(read_normals(file))
             case "edges", ".png":
                 return (read_ids(file) > 0).to(torch.uint8)[None]
         with blame(file):
@@ -104,7 +108,8 @@ class Folder(FileReader):
                     return self._boxes(_json(file), size)
                 case ".txt":
                     return _yolo(file.read_text(encoding="utf-8", errors="replace"), size)
-            return _array(label, file)
+            value = _array(label, file)
+            return self._axes.converted(value) if label == "normals" and value.ndim == 3 and len(value) == 3 else value
 
     def _expect_matches(self) -> None:
         """Raise `DataError` for a label none of whose files belongs to an image: its names follow another rule."""
