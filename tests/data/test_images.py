@@ -1,6 +1,8 @@
 """Decoding of image files, against pixels that were written."""
 
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from PIL import Image
 
 from tests.data.stubs import cut_short, picture
-from ubertrain.data.images import read_depth, read_ids, read_image, read_normals
+from ubertrain.data.images import read_depth, read_ids, read_image, read_normals, read_rgb
 from ubertrain.errors import DataError
 
 
@@ -90,12 +92,57 @@ def test_normals_are_unit_and_zero_where_unknown(tmp_path: Path) -> None:
     assert normals[3:].abs().max() == 0
 
 
-@pytest.mark.parametrize("read", [read_image, read_ids, read_normals])
+@pytest.mark.parametrize("read", [read_image, read_ids])
 def test_16_bit_colour_is_refused(data_root: Path, read: object) -> None:
     """A 48-bit PNG, which decoders cut to 8 bits without a word, is an error that names the file and says what to do."""
     path = data_root / "MIT-Berkeley-Laboratory" / "apple" / "diffuse.png"
     with pytest.raises(DataError, match=rf"{re.escape(str(path))}: 16 bits a channel .* convert it to 8 bit"):
         read(path)
+
+
+def write_png16(path: Path, values: np.ndarray) -> None:
+    """Write (height, width, 3) uint16 as a PNG whose lines are stored plain and as differences by turns."""
+    height, width, _ = values.shape
+    lines = values.astype(">u2").view(np.uint8).reshape(height, -1)
+    above = np.concatenate([np.zeros_like(lines[:1]), lines[:-1]])
+    rows = [bytes([2 * (y % 2)]) + (lines[y] - (y % 2) * above[y]).tobytes() for y in range(height)]
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">2I5B", width, height, 16, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"".join(rows))) + chunk(b"IEND", b""))
+
+
+def test_16_bit_colour_keeps_its_lower_half(tmp_path: Path) -> None:
+    """Every number of a 48-bit PNG, which decoders cut to 8 bits without a word, comes back; so does every 8-bit one."""
+    values = np.random.default_rng(0).integers(0, 2**16, (7, 5, 3), dtype=np.uint16)
+    write_png16(tmp_path / "deep.png", values)
+    stored, most = read_rgb(tmp_path / "deep.png")
+    assert most == 65535
+    assert torch.equal(stored, torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1))
+    Image.fromarray((values >> 8).astype(np.uint8)).save(tmp_path / "flat.png")
+    stored, most = read_rgb(tmp_path / "flat.png")
+    assert most == 255
+    assert torch.equal(stored, torch.from_numpy((values >> 8).astype(np.float32)).permute(2, 0, 1))
+
+
+def test_published_16_bit_flow_is_read_whole(data_root: Path) -> None:
+    """KITTI's flow has u = (red - 2^15) / 64 where blue is 1: 16 % of the pixels, all of a plausible length; else nothing."""
+    red, green, blue = read_rgb(data_root / "KITTI-flow-sample" / "flow_gt.png")[0]
+    assert set(blue.unique().tolist()) == {0, 1}
+    assert float(blue.mean()) == pytest.approx(0.162, abs=5e-4)
+    u, v = ((channel[blue == 1] - 2**15) / 64 for channel in (red, green))
+    assert max(u.abs().max(), v.abs().max()) < 200
+    assert set(red[blue == 0].unique().tolist()) <= {0, 2**15}
+
+
+def test_16_bit_normals_are_finer(tmp_path: Path) -> None:
+    """Normals of 16 bits are within 1e-4 of what was stored, a hundredth of what 8 bits leave."""
+    exact = np.random.default_rng(0).normal(size=(6, 4, 3))
+    exact /= np.linalg.norm(exact, axis=-1, keepdims=True)
+    write_png16(tmp_path / "normals.png", np.round((exact + 1) / 2 * 65535).astype(np.uint16))
+    assert np.abs(read_normals(tmp_path / "normals.png").permute(1, 2, 0).numpy() - exact).max() < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -105,7 +152,7 @@ def test_16_bit_colour_is_refused(data_root: Path, read: object) -> None:
         (read_image, "F", "an 8-bit image is expected"),
         (read_ids, "RGB", "one class id per pixel is expected"),
         (lambda path: read_depth(path, 1000), "L", "16-bit grey depth map is expected"),
-        (read_normals, "L", "8-bit RGB normals are expected"),
+        (read_normals, "L", "RGB normals of 8 or 16 bits are expected"),
     ],
 )
 def test_pixels_of_another_type_are_refused(tmp_path: Path, read: object, mode: str, expected: str) -> None:

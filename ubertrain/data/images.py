@@ -4,6 +4,8 @@ Pixels are taken as they are stored: an EXIF orientation is ignored, since annot
 without annotations may be turned upright.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -71,33 +73,77 @@ def read_depth(path: Path, scale: float) -> Tensor:
 
 
 def read_normals(path: Path) -> Tensor:
-    """The normals in an 8-bit RGB image, (3, height, width) float32 unit vectors, n = 2 v / 255 - 1; zero = unknown.
+    """The normals in an RGB image of 8 or 16 bits, (3, height, width) float32 unit vectors; zero = unknown.
 
-    Black marks the unknown in some sets and mid grey in others; neither is near a unit vector, so both are recognised.
+    n = 2 v / 255 - 1, or 2 v / 65535 - 1. Black marks the unknown in some sets and mid grey in others; neither is near a unit
+    vector, so both are recognised.
 
     Raises:
-        DataError: the file is missing or damaged, or is not 8-bit RGB.
+        DataError: the file is missing or damaged, or is not RGB.
+    """
+    stored, most = read_rgb(path)
+    vectors = stored * (2 / most) - 1
+    length = vectors.square().sum(dim=0).sqrt()
+    known = (length > 0.5) & (stored > 0).any(dim=0)
+    return torch.where(known, vectors / length.clamp_min(0.5), 0.0)
+
+
+def read_rgb(path: Path) -> tuple[Tensor, int]:
+    """The numbers in an RGB file as they are stored, (3, height, width) float32, and the largest there could be.
+
+    That is 255, or 65535 for a PNG of 16 bits a channel, of which image libraries show the upper 8 without a word.
+
+    Raises:
+        DataError: the file is missing or damaged, or is not RGB.
     """
     with blame(path):
-        image = _open(path)
-        if image.mode != "RGB":
-            raise DataError(f"pixels of type {image.mode}, where 8-bit RGB normals are expected")
-        stored = torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
-        vectors = stored * (2 / 255) - 1
-        length = vectors.square().sum(dim=0).sqrt()
-        known = (length > 0.5) & (stored > 0).any(dim=0)
-        return torch.where(known, vectors / length.clamp_min(0.5), 0.0)
+        with _opened(path) as image:
+            halves = _HALVES if _is_deep(image) else ()
+        if not halves:
+            image = _open(path)
+            if image.mode != "RGB":
+                raise DataError(f"pixels of type {image.mode}, where RGB normals of 8 or 16 bits are expected")
+            return torch.from_numpy(np.array(image)).permute(2, 0, 1).float(), 255
+        upper, lower = (_decode(path, raw) for raw in halves)
+        return 256 * upper + lower, 65535
+
+
+_HALVES = ("RGB;16B", "RGB;16L")
+"""How to tell the decoder which byte of a channel to take: the first, which in a PNG is the upper one, or the second."""
 
 
 def _open(path: Path) -> Image.Image:
+    with _opened(path) as image:
+        deep = _is_deep(image)
+        image.load()
+    if deep:
+        raise DataError("16 bits a channel would be cut to 8 unnoticed; convert it to 8 bit (or to .npy for labels) first")
+    return image
+
+
+def _decode(path: Path, raw: str) -> Tensor:
+    """(3, height, width) float32 of one byte of each channel."""
+    with _opened(path) as image:
+        if image.mode != "RGB":
+            raise DataError(f"pixels of type {image.mode}, where RGB is expected")
+        image.tile = [tile._replace(args=raw) for tile in image.tile]
+        return torch.from_numpy(np.array(image).astype(np.float32)).permute(2, 0, 1).contiguous()
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a file that is not yet decoded has more than 8 bits a channel, of which PIL keeps 8."""
+    return image.mode in ("RGB", "RGBA") and "16" in str([tile[3] for tile in image.tile])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The file, opened; whatever a decoder raises inside becomes a `DataError`."""
     if not path.is_file():
         raise DataError("there is no such file")
     try:
         with Image.open(path) as image:
-            deep = image.mode in ("RGB", "RGBA") and "16" in str([tile[3] for tile in image.tile])
-            image.load()
+            yield image
+    except DataError:
+        raise
     except Exception as error:  # a decoder may raise anything on damaged bytes: OSError, SyntaxError, struct.error, ...
         raise DataError(f"cannot be decoded as an image ({error})") from error
-    if deep:
-        raise DataError("16 bits a channel would be cut to 8 unnoticed; convert it to 8 bit (or to .npy for labels) first")
-    return image
