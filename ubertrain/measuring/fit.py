@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -56,16 +57,15 @@ def fit(
         BudgetError: nothing fits; names the smallest feasible budget, the moment of its peak, and what would lower it.
         ScheduleError: the shapes of a head or loss depend on values.
     """
-    limit = parse_bytes(budget)
-    fitting = _Fitting(limit, planner, rounding)
     chain = remembered(graph, images, targets, cost=cost, rounding=rounding) if chain is None else chain
-    best = fitting.attempt(graph, images, targets, chain)
+    fitting = _Fitting(
+        parse_bytes(budget), planner, partial(rehearse, graph, images=images, targets=targets, rounding=rounding)
+    )
+    best = fitting.attempt(chain)
     if split_batch and best.recompute_work > 0:
         for rows, count, part_images, part_targets in _smaller(graph, images, targets):
             part = remembered(graph, part_images, part_targets, cost=cost, rounding=rounding)
-            split = fitting.attempt(graph, part_images, part_targets, part).of_parts(rows, count)
-            fits = split.schedule is None or rehearse(graph, split.schedule, images, targets, rounding=rounding) <= limit
-            best = min(best, split, key=lambda attempt: attempt.rank) if fits else best
+            best = min(best, fitting.attempt(part, rows, count), key=lambda attempt: attempt.rank)
     if best.refusal is not None:
         raise best.refusal
     assert best.schedule is not None
@@ -86,55 +86,50 @@ class _Attempt:
         """Less is better: work, or where nothing fits the smallest budget that would do."""
         return self.work, inf if self.refusal is None or self.refusal.smallest is None else self.refusal.smallest
 
-    def of_parts(self, rows: int, count: int) -> _Attempt:
-        """The same for `count` parts of `rows` images."""
-        schedule = None if self.schedule is None else replace(self.schedule, rows=rows)
-        return replace(self, schedule=schedule, work=count * self.work, refusal=_of_parts(self.refusal, rows))
-
-
-def _of_parts(refusal: BudgetError | None, rows: int) -> BudgetError | None:
-    if refusal is None:
-        return None
-    schedule = replace(refusal.schedule, rows=rows) if isinstance(refusal.schedule, Schedule) else None
-    return BudgetError(f"with {rows} images at a time: {refusal}", smallest=refusal.smallest, schedule=schedule)
-
 
 @dataclass(frozen=True)
 class _Fitting:
-    """Plans and rehearses within a budget, the activations' bytes `limit`."""
+    """Plans within a budget, the activations' bytes `limit`, and rehearses: `peak(schedule)` is that of the whole batch."""
 
     limit: int
     planner: str
-    rounding: int
+    peak: Callable[[Schedule], int]
 
-    def attempt(self, graph: Graph, images: Any, targets: Mapping[str, Any], chain: Chain) -> _Attempt:
-        """The cheapest schedule of a step that is not split; a plan that its rehearsal refutes is tightened."""
+    def attempt(self, chain: Chain, rows: int | None = None, count: int = 1) -> _Attempt:
+        """The cheapest schedule that fits; a plan that its rehearsal refutes is tightened.
+
+        Args:
+            chain: the step, or one of its `count` parts of `rows` images.
+        """
         aim, refusal = self.limit, None
         for _ in range(_TRIES):
             try:
-                schedule = plan(chain, aim, self.planner)
+                planned = plan(chain, aim, self.planner)
             except BudgetError as error:
                 assert isinstance(error.schedule, Schedule)
-                schedule, refusal = error.schedule, error
-            usage = simulate(chain, schedule)
-            over = rehearse(graph, schedule, images, targets, rounding=self.rounding) - self.limit
+                planned, refusal = error.schedule, error
+            usage, schedule = simulate(chain, planned), replace(planned, rows=rows)
+            over = self.peak(schedule) - self.limit
             if over <= 0:
-                return _Attempt(schedule, usage.work, usage.recompute_work)
+                return _Attempt(schedule, count * usage.work, usage.recompute_work)
             if refusal is not None:
                 break
             aim = max(0, min(aim, usage.peak_bytes) - (over + 1) // 2)  # the simulation was short by as much, or by less
-        if refusal is not None and aim == self.limit:
-            return _Attempt(refusal=refusal)
-        return _Attempt(refusal=self._short(schedule, over, refusal))
+        return _Attempt(refusal=self._refused(schedule, over, refusal if aim == self.limit else None))
 
-    def _short(self, schedule: Schedule, over: int, refusal: BudgetError | None) -> BudgetError:
-        named = 0 if refusal is None or refusal.smallest is None else refusal.smallest
-        return BudgetError(
-            f"the plans for a budget of {self.limit} bytes need more when they are rehearsed, the last one by {over} bytes: "
-            f"{schedule}; a stage of this graph costs other than by itself when it is in the trunk. Raise it by as much",
-            smallest=max(named, self.limit + over),
-            schedule=schedule,
-        )
+    def _refused(self, schedule: Schedule, over: int, refusal: BudgetError | None) -> BudgetError:
+        need = self.limit + over
+        given = "" if schedule.rows is None else f"with {schedule.rows} images at a time: "
+        if refusal is None:
+            text = (
+                f"the plans for a budget of {self.limit} bytes need more when they are rehearsed, the last one by "
+                f"{over} bytes: {schedule}; a stage of this graph costs other than by itself when it is in the trunk. Raise it "
+                "by as much"
+            )
+        else:
+            need = max(need, refusal.smallest or 0)
+            text = str(refusal) if need == refusal.smallest else f"{refusal}. Rehearsed, the whole step needs {need} bytes"
+        return BudgetError(given + text, smallest=need, schedule=schedule)
 
 
 def _smaller(graph: Graph, images: Any, targets: Mapping[str, Any]) -> Iterator[tuple[int, int, Any, dict[str, Labels]]]:

@@ -20,6 +20,7 @@ from ubertrain.task import Task
 from ubertrain.training import random_state
 from ubertrain.training.config import Config, TaskConfig, unknown
 from ubertrain.training.device import device_of
+from ubertrain.training.finer import finer_stages
 from ubertrain.trunks.trunk import Tap, Trunk
 
 T = TypeVar("T")
@@ -133,8 +134,9 @@ def make_model(
         parts = {"train": train_sets, "val": val_sets or {}}
         wanted_labels({f"{part}.{name}": reader for part in parts for name, reader in parts[part].items()}, tasks)
     keywords = {key: value for key, value in config.trunk.keywords.items() if pretrained or key != "weights"}
-    trunk = _made(TRUNKS, config.trunk.name, config, ("trunk",), keywords)
-    return Model(config, tasks, make_graph(config, trunk, tasks).to(device_of(config)))
+    device = device_of(config)
+    trunk = _made(TRUNKS, config.trunk.name, config, ("trunk",), keywords).to(device)  # before it may be cut
+    return Model(config, tasks, make_graph(config, trunk, tasks).to(device))
 
 
 def make_graph(config: Config, trunk: Trunk, tasks: Mapping[str, Task]) -> Graph:
@@ -150,7 +152,7 @@ def make_graph(config: Config, trunk: Trunk, tasks: Mapping[str, Task]) -> Graph
         plain = type(task).losses is Task.losses  # then the engine may run the head in pieces
         loss = {"loss": task.loss} if plain else {"losses": task.losses}
         branches[name] = Branch(head, [tap.stage for tap in taps], weight=config.tasks[name].weight, **loss)
-    return Graph(trunk.stages(), branches)
+    return Graph(finer_stages(trunk) if config.memory.finer else trunk.stages(), branches)
 
 
 def _make_task(config: Config, name: str) -> Task:

@@ -153,6 +153,12 @@ class MemoryConfig(_Closed):
     cost: Annotated[str, BeforeValidator(_cost)] = AUTO
     """What a schedule saves as much as it can of: auto, seconds by a quick calibration of the device; flops; or the name of a
     device in the table, seconds there."""
+    finer: bool = False
+    """Whether the trunk's stages are cut inside of blocks too, so that less is run again within the same budget. Results are
+    the same bits, but the names in saved weights differ."""
+    split_batch: bool = False
+    """Whether a budget may be met by running a few images at a time, where no module couples images. Gradients are then those
+    of the whole batch to rounding, and dropout draws other numbers."""
 
     @pydantic.model_validator(mode="after")
     def _one(self) -> Self:

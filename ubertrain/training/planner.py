@@ -122,25 +122,48 @@ def fit_whole(
     with autocast_of(config, device):
         chain = remembered(graph, batch.images, batch.targets, cost=config.memory.cost, rounding=rounding)
         limit = max(budget - static, 0)
+        split = config.memory.split_batch
         try:
-            schedule = plan(chain, limit, planner)
-            rehearsed = rehearse_timeline(graph, schedule, batch.images, batch.targets, rounding=rounding)
-            if rehearsed.peak_bytes > limit:  # the simulation was short of it; other schedules are held to what it is short by
-                schedule = fit(
-                    graph, batch.images, batch.targets, budget=limit, planner=planner, rounding=rounding, chain=chain
-                )
-                rehearsed = rehearse_timeline(graph, schedule, batch.images, batch.targets, rounding=rounding)
-                limit = simulate(chain, schedule).peak_bytes
+            schedule, rehearsed = _fitted(graph, batch, chain, limit, planner=planner, rounding=rounding, split_batch=split)
         except BudgetError as error:
             raise _too_small(config, chain, error, budget, static) from error
+    if schedule.rows is None:  # where the simulation is short, other schedules are held to what it is short by
+        limit = min(limit, max(limit - rehearsed.peak_bytes + simulate(chain, schedule).peak_bytes, 0))
     return Planner(schedule, chain, limit, rehearsed)
+
+
+def _fitted(
+    graph: Graph, batch: Batch, chain: Chain, limit: int, *, planner: str, rounding: int, split_batch: bool
+) -> tuple[Schedule, Timeline]:
+    """As `fit`, with the rehearsal that proves the schedule; where the plan is right at once, that is the only one."""
+    if not split_batch:
+        schedule = plan(chain, limit, planner)
+        rehearsed = rehearse_timeline(graph, schedule, batch.images, batch.targets, rounding=rounding)
+        if rehearsed.peak_bytes <= limit:
+            return schedule, rehearsed
+    schedule = fit(
+        graph,
+        batch.images,
+        batch.targets,
+        budget=limit,
+        planner=planner,
+        rounding=rounding,
+        split_batch=split_batch,
+        chain=chain,
+    )
+    return schedule, rehearse_timeline(graph, schedule, batch.images, batch.targets, rounding=rounding)
 
 
 def _too_small(config: Config, chain: Chain, error: BudgetError, budget: int, static: int) -> BudgetError:
     """The same error in bytes of the whole device, with the keys that would help."""
     given = f"{config.where('memory', 'budget')}: a memory.budget of {format_bytes(budget)}"
-    if not isinstance(error.schedule, Schedule):
-        return BudgetError(f"{given}, of which weights, gradients and optimizer take {format_bytes(static)}: {error}")
+    if not isinstance(error.schedule, Schedule) or error.schedule.rows is not None:
+        smallest = None if error.smallest is None else static + error.smallest
+        said = (
+            "" if smallest is None else f". The smallest feasible memory.budget is {smallest} bytes ({format_bytes(smallest)})"
+        )
+        text = f"{given}, of which weights, gradients and optimizer take {format_bytes(static)}: {error}{said}"
+        return BudgetError(text, smallest=smallest, schedule=error.schedule)
     usage = simulate(chain, error.schedule)
     step, moment, smallest = usage.peak_bytes, usage.at_peak.what, static + usage.peak_bytes
     kind, _, name = moment.partition(" ")
