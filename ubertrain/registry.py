@@ -162,6 +162,8 @@ TASKS: "Registry[Task]" = Registry(
         "depth": "ubertrain.tasks.depth:Depth",
         "normals": "ubertrain.tasks.normals:Normals",
         "boundaries": "ubertrain.tasks.boundaries:Boundaries",
+        "saliency": "ubertrain.tasks.saliency:Saliency",
+        "parts": "ubertrain.tasks.parts:Parts",
     },
     group="ubertrain.tasks",
     base="ubertrain.task:Task",

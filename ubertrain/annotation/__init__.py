@@ -6,7 +6,9 @@ from ubertrain.annotation.class_map import ClassMap as ClassMap
 from ubertrain.annotation.depth import Depth as Depth
 from ubertrain.annotation.edges import Edges as Edges
 from ubertrain.annotation.normals import Normals as Normals
+from ubertrain.annotation.parts import Parts as Parts
 from ubertrain.annotation.picture import Tile as Tile
 from ubertrain.annotation.picture import contact_sheet as contact_sheet
 from ubertrain.annotation.random_warp import RandomWarp as RandomWarp
+from ubertrain.annotation.saliency import Saliency as Saliency
 from ubertrain.annotation.warp import Warp as Warp

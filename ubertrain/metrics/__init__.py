@@ -8,6 +8,8 @@ from ubertrain.metrics.depth_errors import DepthErrors as DepthErrors
 from ubertrain.metrics.found_boxes import BoxMetric as BoxMetric
 from ubertrain.metrics.mean_iou import MeanIoU as MeanIoU
 from ubertrain.metrics.metric import Metric as Metric
+from ubertrain.metrics.parts_iou import PartsIoU as PartsIoU
+from ubertrain.metrics.saliency import SaliencyF as SaliencyF
 from ubertrain.metrics.sums import SumMetric as SumMetric
 from ubertrain.metrics.sums import ratio as ratio
 from ubertrain.metrics.voc_ap import Voc07AP as Voc07AP

@@ -99,6 +99,30 @@ class EdgesEverywhere(Constant):
         return torch.ones(len(target), *target.shape[-2:], device=target.device)
 
 
+_MASK_SIDE = 32
+
+
+class MeanMask(Constant):
+    """How often each place of the image was salient in training, on a grid of 32 x 32: the "centre prior" of saliency.
+
+    People point cameras at things, so that this alone is worth something. Before any label was seen: 1/2 everywhere.
+    """
+
+    def __init__(self) -> None:
+        self._salient, self._known = torch.zeros(2, 1, 1, _MASK_SIDE, _MASK_SIDE, dtype=torch.float64)
+
+    def observe(self, target: Tensor) -> None:
+        for sums, mask in ((self._salient, target == 1), (self._known, target != 255)):
+            shares = F.adaptive_avg_pool2d(mask[:, None].double(), _MASK_SIDE)
+            sums += shares.sum(dim=0, keepdim=True).cpu()
+
+    def prediction(self, target: Tensor) -> Tensor:
+        share = torch.where(self._known > 0, self._salient / self._known.clamp(min=1e-12), 0.5)
+        size = (target.shape[-2], target.shape[-1])
+        whole = F.interpolate(share, size, mode="bilinear", align_corners=False)[:, 0]
+        return whole.to(target.device, torch.float32).expand(len(target), *size)
+
+
 class NoBoxes(Constant):
     """No box at all, which scores an average precision of 0: any constant set of boxes fits next to no object."""
 
