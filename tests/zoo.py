@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint as recomputed_call
 
 from ubertrain.engine.branch import Branch
 from ubertrain.engine.graph import Graph
+from ubertrain.engine.heads import head_stages
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.level import Level
 from ubertrain.planning.every_k import every_k
@@ -51,7 +52,8 @@ def entry(build: Callable[[], Case]) -> Callable[[], Case]:
 
 
 def schedules(graph: Graph) -> Iterator[Schedule]:
-    """Schedules of every shape: those of `bracketed`, of `late`, of `narrow` and of `nested`."""
+    """Schedules of every shape: those of `staged`, of `bracketed`, of `late`, of `narrow` and of `nested`."""
+    yield from staged(graph)
     yield from bracketed(graph)
     yield from late(graph)
     yield from narrow(graph)
@@ -129,6 +131,26 @@ def narrow_branches(graph: Graph) -> set[str]:
     while apart := {t for t in able for o in graph.branches if o not in able and set(graph.taps[t]) & set(graph.taps[o])}:
         able -= apart
     return able
+
+
+def staged(graph: Graph) -> Iterator[Schedule]:
+    """Heads of several stages: all kept, stage by stage, and in every nest, with and without brackets, some late."""
+    stages, of, may = graph.stage_names, {task: head_stages(graph, task) for task in graph.branches}, late_branches(graph)
+    if not any(of.values()):
+        return
+    nests: list[Callable[[Sequence[str]], tuple[Item, ...]]] = [
+        tuple,
+        lambda names: tuple(Span((name,)) for name in names),
+        lambda names: (names[0], *((_halves(names[1:]),) if names[1:] else ())),
+        *(lambda names, nest=nest: (nest(names),) for nest in (_left, _right, _halves)),
+        lambda names: tuple(map(Products, names)),
+        lambda names: (_brackets(_halves(names)),),
+    ]
+    for place, nest in enumerate(nests):
+        runs = [BranchRun(task, head=nest(names) if names else ()) for task, names in of.items()]
+        yield Schedule((_left(stages),) if place % 2 else stages, tuple(runs))
+        if may:
+            yield Schedule(stages, tuple(replace(run, late=run.task in may) for run in runs))
 
 
 def _brackets(item: Item) -> Item:
@@ -418,6 +440,109 @@ def fusion_heads() -> Case:
 def bfloat16_autocast_with_fusion_heads() -> Case:
     case = fusion_heads()
     return Case(case.graph, case.images, case.targets, torch.bfloat16)
+
+
+class Merge(nn.Module):
+    """The first stage of a head: its levels, projected and added, and the first of them, pooled."""
+
+    def __init__(self, channels: Sequence[int], out: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Conv2d(c, out, 1) for c in channels)
+
+    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        return sum(part(level) for part, level in zip(self.parts, levels, strict=True)), F.avg_pool2d(levels[0], 2)
+
+
+class OnFirst(nn.Module):
+    """A stage that changes the first tensor of a tuple and hands the others on."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.inside = nn.Sequential(*modules)
+
+    def forward(self, value: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        first, *others = value
+        return self.inside(first), *others
+
+
+class Score(nn.Module):
+    """The last stage of a head: a tensor, or a tuple of two, pooled and projected."""
+
+    def __init__(self, *channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(sum(channels), 3)
+
+    def forward(self, value: Any) -> Tensor:
+        parts = value if isinstance(value, tuple) else (value,)
+        return self.linear(torch.cat([part.mean((2, 3)) for part in parts], 1))
+
+
+class Only(nn.Module):
+    """The first stage of a head that reads one level."""
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        (level,) = levels
+        return level
+
+
+def staged_head(*channels: int, norm: nn.Module | None = None) -> nn.Sequential:
+    """Several levels, batch norm or another, dropout, and a tuple all the way."""
+    stages = {
+        "merge": Merge(channels, 6),
+        "norm": OnFirst(nn.Conv2d(6, 6, 3, padding=1), norm or nn.BatchNorm2d(6), nn.ReLU(True)),
+        "drop": OnFirst(nn.Conv2d(6, 4, 1), nn.Dropout(0.3)),
+        "score": Score(4, channels[0]),
+    }
+    return nn.Sequential(OrderedDict(stages))
+
+
+def flat_head(channels: int) -> nn.Sequential:
+    """Layer by layer, some of which write into what the one before gave, with state in buffers and random numbers."""
+    norm, relu, last = nn.BatchNorm2d(6), nn.ReLU(True), MovingAverage(6)
+    return nn.Sequential(Only(), nn.Conv2d(channels, 6, 1), norm, relu, HostRandom(6), nn.Dropout(0.3, True), last, Score(6))
+
+
+@entry
+def heads_of_stages() -> Case:
+    random.seed(0)
+    np.random.seed(0)
+    trunk = plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU()])
+    branches = {
+        "low": Branch(flat_head(6), ["s1"], squared, weight=0.7),
+        "whole": Branch(Head([8], extra=nn.Dropout(0.2)), ["s3"], squared),
+        "two": Branch(staged_head(4, 8), ["s0", "s3"], squared),
+        "top": Branch(staged_head(8), ["s3"], LearnedScale()),
+    }
+    targets = {"low": Labels(labels(3), [0, 2, 3]), "whole": labels(), "two": Labels(labels(2), [3, 1]), "top": labels()}
+    return Case(Graph(trunk, branches), images(), targets)
+
+
+@entry
+def bfloat16_autocast_with_heads_of_stages() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.Tanh()])
+    flat = nn.Sequential(Only(), nn.Conv2d(8, 6, 1), nn.Tanh(), nn.Conv2d(6, 6, 3), nn.Dropout(0.3, True), Score(6))
+    heads = {"one": flat, "two": staged_head(6, 8, norm=nn.AvgPool2d(3, 1, 1))}
+    taps = {"one": ["s3"], "two": ["s1", "s3"]}
+    branches = {task: Branch(head, taps[task], squared) for task, head in heads.items()}
+    return Case(Graph(trunk, branches), images(), {"one": labels(), "two": Labels(labels(2), [3, 1])}, torch.bfloat16)
+
+
+@entry
+def a_head_of_stages_shared_by_two_branches() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.BatchNorm2d(c)])
+    head = staged_head(6, norm=nn.GroupNorm(2, 6))
+    branches = {"a": Branch(head, ["s1"], squared), "b": Branch(head, ["s2"], squared, weight=0.4)}
+    return Case(Graph(trunk, branches), images(), {"a": labels(), "b": Labels(labels(3), [1, 2, 3])})
+
+
+@entry
+def heads_of_stages_partly_frozen() -> Case:
+    trunk = plain(WIDTHS, lambda c: [nn.BatchNorm2d(c), nn.ReLU(True)])
+    layer = nn.Conv2d(6, 6, 3, padding=1)
+    twice = nn.Sequential(Only(), layer, nn.Tanh(), layer, nn.Sequential(nn.BatchNorm2d(6), nn.ReLU(True)), Score(6))
+    branches = {"low": Branch(staged_head(4), ["s0"], squared), "twice": Branch(twice, ["s2"], squared)}
+    graph = Graph(trunk, branches)
+    return frozen(Case(graph, images(), {"low": labels(), "twice": labels()}), "trunk.s0", "heads.low.merge", "heads.low.norm")
 
 
 @entry

@@ -17,6 +17,8 @@ TEXTS = [
     "[a] ([b.0] c) [d] | t late, u rows=2 late, v",
     "rows=2 a (b) | t",
     "a (b) | t narrow, u late, v narrow",
+    "a | t: (0 1) [2] score, u rows=2 late: ((0) 1), v",
+    "a | t: late, u late: late narrow",
 ]
 
 
@@ -53,6 +55,12 @@ BAD = [
     ("a | t narrow late", "not of the form"),
     ("a | t late narrow", "a narrow branch runs all rows at once, and not late; got t late narrow"),
     ("a | t rows=2 narrow", "a narrow branch runs all rows at once"),
+    ("a | t narrow: 0 (1)", "of a narrow branch no stages can be chosen"),
+    ("a | t:", "not of the form"),
+    ("a | t (0 1)", "not of the form"),
+    ("a | u, t: 0 ()", "holds no stage"),
+    ("a | u, t: 0 (1, v", "never closed"),
+    ("a | t: [0 1]", "one stage each"),
     ("a [b c]", "one stage each"),
     ("a [b", "holds a space or one of"),
     ("a []", "one stage each"),
@@ -69,12 +77,13 @@ def test_nonsense_is_refused_with_its_place(text: str, message: str) -> None:
         Schedule.parse(text)
 
 
-def test_an_error_points_at_the_parenthesis() -> None:
+@pytest.mark.parametrize("text", ["stem (a b c", "stem (a b) | t rows=2, u: 0 (1, v"])
+def test_an_error_points_at_the_parenthesis(text: str) -> None:
     """The message shows the text with a mark below the fault."""
     with pytest.raises(ScheduleError) as error:
-        Schedule.parse("stem (a b c")
-    _, text, mark = str(error.value).splitlines()
-    assert text[mark.index("^")] == "("
+        Schedule.parse(text)
+    _, shown, mark = str(error.value).splitlines()
+    assert mark.index("^") - 2 == text.rindex("(") and shown[2:] == text
 
 
 RECOMPUTED = [

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from ubertrain.engine.graph import Graph, Labelled, term
+from ubertrain.engine.heads import prediction_of
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.taps import Tap
 from ubertrain.errors import ScheduleError
@@ -30,7 +31,7 @@ def run_branch(
 
     Args:
         graph: holds the branch and its head.
-        run: the task and how many rows at a time.
+        run: the task, how many rows at a time, and what is recomputed of its head.
         share: the task's labels and rows.
         taps: what the branch reads, in its order.
         batch: the number of images.
@@ -40,7 +41,8 @@ def run_branch(
         The task's term of the objective, a detached scalar.
 
     Raises:
-        ScheduleError: `rows` are to be split for a head that couples images.
+        ScheduleError: `rows` are to be split for a head that couples images, or a stage that is recomputed does not repeat
+            itself.
         TaskError: a loss that is not one value per image.
     """
     branch, head = graph.branches[run.task], graph.heads[run.task]
@@ -52,9 +54,10 @@ def run_branch(
         target = labels.value if size >= len(share.rows) else labels.part(start, start + len(rows))
         torch.clear_autocast_cache()
         levels = [tap.read(rows, batch) for tap in taps]
-        values = branch.per_row(head, levels, target, rows=len(rows), task=run.task)
-        terms.append(backward_from(term(values, branch.weight, share.divisor), scaler))
-        del values, levels
+        with prediction_of(head, run) as predict:
+            values = branch.per_row(predict, levels, target, rows=len(rows), task=run.task)
+            terms.append(backward_from(term(values, branch.weight, share.divisor), scaler))
+            del values, levels
     return terms[0] if len(terms) == 1 else torch.stack(terms).sum()
 
 

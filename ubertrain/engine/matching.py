@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ubertrain.engine.graph import BranchCall, Graph
+from ubertrain.engine.heads import check_head
 from ubertrain.engine.narrow import cannot_narrow
+from ubertrain.engine.sequential import spelled
 from ubertrain.errors import ScheduleError
 from ubertrain.planning.schedule import BranchRun, Item, Schedule, Span, stage_of
 
@@ -30,7 +32,7 @@ def match(graph: Graph, schedule: Schedule) -> dict[str, str]:
     """
     names, after = list(schedule.stages), {}
     for stage in graph.stage_names:
-        part = _spelled(graph, stage, names)
+        part = spelled(graph.stage, stage, names)
         if part is None:
             found = f"{names[0]!r} stands there" if names else "it ends there"
             raise ScheduleError(
@@ -43,33 +45,12 @@ def match(graph: Graph, schedule: Schedule) -> dict[str, str]:
     return after
 
 
-def _spelled(graph: Graph, stage: str, names: list[str]) -> list[str] | None:
-    """How `names` begin if they begin with `stage`, by its name or by its children's; None if they do not."""
-    if names[:1] == [stage]:
-        return [stage]
-    module = graph.stage(stage)
-    if not names or not names[0].startswith(f"{stage}.") or not _is_its_children(module):
-        return None
-    spelled: list[str] = []
-    for child in module._modules:  # not named_children, which leaves out a module that stands there twice
-        part = _spelled(graph, f"{stage}.{child}", names[len(spelled) :])
-        if part is None:
-            return None
-        spelled += part
-    return spelled
-
-
-def _is_its_children(module: nn.Module) -> bool:
-    """Whether calling a module is calling its children one by one and nothing else."""
-    plain = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-    return plain and not module._forward_pre_hooks and not module._forward_hooks and not module._backward_hooks
-
-
 def branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
     """How the branches run, in order of declaration: as the schedule says, or whole if it says nothing of branches.
 
     Raises:
-        ScheduleError: the schedule's branches are not the graph's, in their order, or one cannot run late or narrow.
+        ScheduleError: the schedule's branches are not the graph's, in their order, or one cannot run late, narrow, or by the
+            stages that it names.
     """
     if not schedule.branches:
         return tuple(map(BranchRun, graph.branches))
@@ -85,6 +66,7 @@ def branch_runs(graph: Graph, schedule: Schedule) -> tuple[BranchRun, ...]:
             f"{', '.join(graph.branches)}; got {', '.join(run.task for run in schedule.branches)}"
         )
     for run in schedule.branches:
+        check_head(graph, run)
         if not run.at_top:
             _check_later(graph, run)
     return schedule.branches

@@ -4,10 +4,11 @@ torch restores its random numbers and autocast, and stops a recompute as soon as
 restores Python's and numpy's random numbers, `MovedBuffers` buffers; tapped values are handed out in the first run only.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import CheckpointError as RecomputeError
@@ -35,7 +36,7 @@ class Gate(Protocol):
 
 
 class SpanRunner:
-    """Runs the items of a trunk schedule.
+    """Runs the items of a schedule, the trunk's or a head's.
 
     Args:
         stage: name -> module.
@@ -133,10 +134,24 @@ class SpanRunner:
         return result
 
 
-def explain(error: RecomputeError, item: Item | None) -> ScheduleError:
-    """torch's complaint about a recompute that did not repeat the first run, in the user's terms."""
-    return ScheduleError(
-        f"span {item} did not do the same again when it was recomputed: one of its stages depends on something that is neither "
-        "its input, its parameters, its buffers nor global random numbers (a generator of its own, a counter, a cache). "
-        f"Keep that stage outside parentheses and brackets in the schedule, or make it repeatable. torch says: {error}"
-    )
+@contextmanager
+def explained(runner: SpanRunner, where: str = "") -> Iterator[None]:
+    """A context for a backward through what `runner` has run: a failure leaves nothing alive, and a recompute that did not
+    repeat the first run is told in the user's terms, after the words `where`.
+
+    Raises:
+        ScheduleError: a span did not do the same again.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # What was ready to run when something failed is held by torch until the next backward begins: here is one.
+        torch.zeros((), device="cpu", requires_grad=True).clone().backward()
+        if isinstance(error, RecomputeError):
+            raise ScheduleError(
+                f"{where}span {runner.recomputing} did not do the same again when it was recomputed: one of its stages depends "
+                "on something that is neither its input, its parameters, its buffers nor global random numbers (a generator of "
+                "its own, a counter, a cache). Keep that stage outside parentheses and brackets in the schedule, or make it "
+                f"repeatable. torch says: {error}"
+            ) from error
+        raise

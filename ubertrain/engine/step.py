@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
-from torch.utils.checkpoint import CheckpointError as RecomputeError
 
 from ubertrain.engine.branches import run_branch, without_autocast
 from ubertrain.engine.graph import Graph
@@ -18,7 +17,7 @@ from ubertrain.engine.inplace import TapVersions
 from ubertrain.engine.late import LateTap, differentiable
 from ubertrain.engine.narrow import NarrowBranch
 from ubertrain.engine.parts import Part
-from ubertrain.engine.spans import Gate, SpanRunner, explain
+from ubertrain.engine.spans import Gate, SpanRunner, explained
 from ubertrain.engine.streams import BranchStreams
 from ubertrain.engine.taps import AliasGate, Tap, check_tap
 from ubertrain.engine.watch import Watch
@@ -138,17 +137,9 @@ class Step:
     def _trunk_backward(self, runner: SpanRunner) -> None:
         roots = [root for tap in self._taps.values() for root in tap.free()]
         roots += [late.root for late in self._late.values() if late.root is not None]
-        if not roots:
-            return
-        try:
-            with without_autocast(roots[0].device.type):
+        if roots:
+            with explained(runner), without_autocast(roots[0].device.type):
                 torch.autograd.backward(roots)
-        except BaseException as error:
-            # What was ready to run when something failed is held by torch until the next backward begins: here is one.
-            torch.zeros((), device="cpu", requires_grad=True).clone().backward()
-            if isinstance(error, RecomputeError):
-                raise explain(error, runner.recomputing) from error
-            raise
 
 
 _ALIAS = AliasGate()

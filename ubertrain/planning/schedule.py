@@ -11,6 +11,10 @@ one is. After the bar stand the branches in the order of their declaration; they
 `rows=k` at most k of them at a time, `late` not at the top but just before its tap's stage is back-propagated. Of the levels of
 a `narrow` branch only what its head's `narrow` makes of them is held until it runs; that is made again, with its backward, just
 before the tap's stage is back-propagated. `rows=k` before the trunk runs the whole step for k images at a time.
+
+A head of several stages may be written as a list of them, which says of each what a trunk's says:
+
+    stem res2 | segmentation rows=2: (0 1) [2] score, depth late
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from ubertrain.errors import ScheduleError
 _NAME = re.compile(r"[^\s()\[\]|,=]+")
 _TOKEN = re.compile(r"\[[^\[\]()]*\]|[()]|[^\s()\[\]]+|\S")
 _ROWS = re.compile(r"\s*rows=(\d+)(?=\s)")
+_TASK = re.compile(r"[^\s()\[\]|,=]*[^\s()\[\]|,=:]")
+_BRANCH = re.compile(rf"\s*({_TASK.pattern})(?:\s+rows=(\d+))?(\s+late)?(\s+narrow)?\s*(?::\s+(\S.*))?", re.DOTALL)
 _RESERVED = "a space or one of ( ) [ ] | , ="
 
 
@@ -65,24 +71,30 @@ class BranchRun:
             neither held until the top nor its gradient from there on.
         narrow: through what its head's `narrow` makes of each level (see `Branch`). The taps are neither held until the top nor
             their gradients from there on, but what is narrow, and its gradients, are.
+        head: which stages of its head are kept and which recomputed, for a head that is an `nn.Sequential`; all of them in
+            order. Nothing means that the head runs as one, and keeps what ordinary autograd keeps.
     """
 
     task: str
     rows: int | None = None
     late: bool = False
     narrow: bool = False
+    head: tuple[Item, ...] = ()
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.task):
-            raise ScheduleError(f"branch name {self.task!r} holds {_RESERVED}")
+        if not _TASK.fullmatch(self.task):
+            raise ScheduleError(f"branch name {self.task!r} is empty, ends with a colon or holds {_RESERVED}")
         if self.rows is not None and self.rows < 1:
             raise ScheduleError(f"branch {self.task!r}: rows={self.rows} must be at least 1")
         if self.narrow and (self.late or self.rows is not None):
             raise ScheduleError(f"branch {self.task!r}: a narrow branch runs all rows at once, and not late; got {self}")
+        if self.narrow and self.head:
+            raise ScheduleError(f"branch {self.task!r}: of a narrow branch no stages can be chosen; got {self}")
 
     def __str__(self) -> str:
         rows = "" if self.rows is None else f" rows={self.rows}"
-        return self.task + rows + (" late" if self.late else "") + (" narrow" if self.narrow else "")
+        head = f": {_join(self.head)}" if self.head else ""
+        return self.task + rows + (" late" if self.late else "") + (" narrow" if self.narrow else "") + head
 
     @property
     def at_top(self) -> bool:
@@ -122,7 +134,7 @@ class Schedule:
         trunk, bar, branches = text.partition("|")
         rows = _ROWS.match(trunk)
         items = _parse_items(trunk, text, rows.end() if rows else 0)
-        runs = tuple(_parse_branch(part, text) for part in branches.split(",")) if bar else ()
+        runs = tuple(_parse_branches(branches, text, len(trunk) + 1)) if bar else ()
         return cls(items, runs, int(rows[1]) if rows else None)
 
     @property
@@ -146,7 +158,8 @@ def _problems(schedule: Schedule) -> Iterator[str]:
         yield "a schedule needs at least one stage"
     if schedule.rows is not None and schedule.rows < 1:
         yield f"rows={schedule.rows} before the trunk must be at least 1"
-    for item in _walk(schedule.trunk):
+    heads = (item for run in schedule.branches for item in _walk(run.head))
+    for item in (*_walk(schedule.trunk), *heads):
         if isinstance(item, Span) and not item.items:
             yield "a span () holds no stage; write the stages it recomputes inside, like (res2.0 res2.1)"
         if isinstance(item, Products) and not _NAME.fullmatch(item.stage):
@@ -222,12 +235,17 @@ def _parse_items(text: str, whole: str, start: int) -> tuple[Item, ...]:
     return tuple(open_spans[0][1])
 
 
-def _parse_branch(part: str, whole: str) -> BranchRun:
-    match = re.fullmatch(r"\s*([^\s()\[\]|,=]+)(?:\s+rows=(\d+))?(\s+late)?(\s+narrow)?\s*", part)
-    if match is None:
-        forms = "'task', 'task rows=2', 'task late' or 'task narrow'"
-        raise ScheduleError(f"branch {part.strip()!r} in {whole!r} is not of the form {forms}")
-    return BranchRun(match[1], None if match[2] is None else int(match[2]), match[3] is not None, match[4] is not None)
+def _parse_branches(text: str, whole: str, start: int) -> Iterator[BranchRun]:
+    """The branches of a text that stands at `start` of the whole."""
+    for part in text.split(","):
+        match = _BRANCH.fullmatch(part)
+        if match is None:
+            forms = "'task', 'task rows=2', 'task late', 'task narrow' or 'task: (0 1) 2'"
+            raise ScheduleError(f"branch {part.strip()!r} in {whole!r} is not of the form {forms}")
+        task, rows, late, narrow, head = match.groups()
+        items = () if head is None else _parse_items(whole[: start + len(part)], whole, start + match.start(5))
+        yield BranchRun(task, None if rows is None else int(rows), late is not None, narrow is not None, items)
+        start += len(part) + 1
 
 
 def _point(text: str, place: int) -> str:
