@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ubertrain.cli import config, data, evaluate, plan, predict, tasks, train
+from ubertrain.cli import codebook, config, data, evaluate, plan, predict, tasks, train
 from ubertrain.cli.errors import CleanErrors
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("predict")(predict.predict)
 app.command("plan")(plan.plan)
 app.command("tasks")(tasks.tasks)
 app.command("data")(data.data)
+app.command("codebook")(codebook.codebook)
 app.add_typer(config.app, name="config")
 
 
