@@ -1,7 +1,11 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ubertrain.ops import assign as module
 from ubertrain.ops.assign import Assignment, Truth, assign, sample
 from ubertrain.ops.boxes import coverage, iou
 
@@ -68,6 +72,66 @@ def test_one_candidate_by_hand(label: Truth, candidate: tuple[int, ...], best: b
     """Thresholds, best candidates, padding and ignored boxes, one case each."""
     candidates = torch.tensor([[candidate]], dtype=torch.float32)
     assert words(assign(candidates, label, positive=0.7, negative=0.3, best=best)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [(truth(SQUARE), "nothing"), (truth(SQUARE, classes=(-1,)), "negative"), (truth(SQUARE, ignore=(True,)), "negative")],
+)
+def test_easy_negatives_can_be_left_out(label: Truth, expected: str) -> None:
+    """What overlaps the objects by less than `least` counts as nothing; without objects all are negatives still."""
+    candidates = torch.tensor([[(50.0, 50.0, 60.0, 60.0), (10.0, 10.0, 20.0, 12.0)]])
+    labels = assign(candidates, label, positive=0.5, negative=0.5, least=0.1)
+    assert words(labels)[0] == expected
+    if expected == "nothing":
+        assert words(labels)[1] == "negative"
+
+
+@pytest.mark.parametrize("box", [(15.0, 15.0, 15.0, 15.0), (15.0, 12.0, 15.0, 18.0), (20.0, 20.0, 10.0, 10.0), (math.nan,) * 4])
+def test_boxes_that_are_none_are_no_positives(box: tuple[float, ...]) -> None:
+    """A candidate without area, inside out or not a number stands for no object; an object without area is found by nobody."""
+    assert "positive" not in words(assign(torch.tensor([[box]]), truth(SQUARE), positive=0.5, negative=0.3, best=True))
+    assert "positive" not in words(assign(torch.tensor([[SQUARE]]), truth(box), positive=0.5, negative=0.3, best=True))
+
+
+def test_five_hundred_objects() -> None:
+    """Each of five hundred objects is found by the candidate that is its box, and by no other's."""
+    corner = torch.cartesian_prod(torch.arange(25.0), torch.arange(20.0)) * 10
+    boxes = torch.cat([corner, corner + 8], dim=1)
+    label = Truth(boxes[None], torch.zeros(1, 500, dtype=torch.long), torch.zeros(1, 500, dtype=torch.bool))
+    labels = assign(boxes[None], label, positive=0.5, negative=0.5)
+    assert labels.positive.all() and labels.truth[0].tolist() == list(range(500))
+
+
+@pytest.mark.parametrize("best", [False, True])
+def test_pieces_do_not_show(best: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several images, and pieces of their candidates, are labelled as each image is in one piece."""
+    corner = torch.rand(3, 30, 2) * 30
+    boxes = torch.cat([corner, corner + 5 + torch.rand(3, 30, 2) * 20], dim=2)
+    label = Truth(boxes[:, :4], torch.tensor([[0, 1, 2, -1]] * 3), torch.tensor([[False, False, True, False]] * 3))
+    alone = [
+        assign(boxes[i : i + 1], Truth(*(part[i : i + 1] for part in label)), positive=0.5, negative=0.3, best=best)
+        for i in range(3)
+    ]
+    for pairs in (2**18, 260, 9, 1):
+        monkeypatch.setattr(module, "_PAIRS", pairs)
+        labels = assign(boxes, label, positive=0.5, negative=0.3, best=best)
+        for ours, expected in zip(labels, zip(*alone, strict=True), strict=True):
+            assert torch.equal(ours, torch.cat(expected))
+
+
+def test_it_is_a_sound_operator() -> None:
+    """PyTorch's own conformance check: schema, fake kernel and real kernel agree."""
+    torch.library.opcheck(module._assign, (torch.rand(1, 5, 4), *truth(SQUARE), 0.7, 0.3, 0.0, True))
+
+
+def test_fake_tensors_and_no_rows() -> None:
+    """Shapes are known without values; a batch of no images gives no rows."""
+    with FakeTensorMode():
+        none = Truth(torch.zeros(0, 2, 4), torch.zeros(0, 2, dtype=torch.long), torch.zeros(0, 2, dtype=torch.bool))
+        assert [part.shape for part in assign(torch.zeros(1, 7, 4), none, positive=0.7, negative=0.3)] == [(0, 7)] * 3
+    none = Truth(torch.zeros(0, 2, 4), torch.zeros(0, 2, dtype=torch.long), torch.zeros(0, 2, dtype=torch.bool))
+    assert [part.shape for part in assign(torch.zeros(1, 7, 4), none, positive=0.7, negative=0.3)] == [(0, 7)] * 3
 
 
 @pytest.mark.parametrize("best", [False, True])

@@ -5,6 +5,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ubertrain.ops import nms as module
 from ubertrain.ops.boxes import iou
+from ubertrain.ops.compiled import compiled
 from ubertrain.ops.nms import batched_nms, nms, nms_fixed
 
 
@@ -85,3 +86,30 @@ def test_fixed_nms_takes_fake_tensors_and_no_rows() -> None:
     with FakeTensorMode():
         assert nms_fixed(torch.zeros(3, 40, 4), torch.zeros(3, 40), 0.5, 7).shape == (3, 7)
     assert nms_fixed(torch.zeros(0, 40, 4), torch.zeros(0, 40), 0.5, 7).shape == (0, 7)
+
+
+def test_boxes_that_are_none() -> None:
+    """Boxes without area suppress nobody and are kept; a score that is no number is no box."""
+    flat = torch.tensor([[[5.0, 5.0, 5.0, 5.0], [5.0, 5.0, 5.0, 5.0], [4.0, 4.0, 6.0, 6.0], [0.0, 0.0, 9.0, 9.0]]])
+    assert nms_fixed(flat, torch.tensor([[0.9, 0.8, 0.7, torch.nan]]), 0.5, 4).tolist() == [[0, 1, 2, -1]]
+
+
+def test_images_in_groups_are_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many images at a time, some of them full early, have the survivors that each has alone, in blocks as well."""
+    boxes, scores = (torch.stack(parts) for parts in zip(*(crowded(60) for _ in range(5)), strict=True))
+    scores[3, 2:] = -torch.inf
+    alone = torch.cat([nms_fixed(boxes[i : i + 1], scores[i : i + 1], 0.3, 6) for i in range(5)])
+    monkeypatch.setattr(module, "_BLOCK", 8)
+    monkeypatch.setattr(module, "_PAIRS", 128)
+    assert torch.equal(nms_fixed(boxes, scores, 0.3, 6), alone)
+
+
+def test_it_is_torchvisions() -> None:
+    """The survivors are those of torchvision's compiled operator, where there is one."""
+    operator = compiled("nms", "cpu")
+    if operator is None:
+        pytest.skip("torchvision's compiled operators do not load here")
+    for threshold in (0.3, 0.7):
+        boxes, scores = crowded(200)
+        kept = module._greedy(boxes[None], scores[None], torch.ones(1, 200, dtype=torch.bool), threshold, 200)[0]
+        assert kept[kept >= 0].tolist() == operator(boxes, scores, threshold).tolist()
