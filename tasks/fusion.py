@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
 
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from ubertrain.engine.level import Level
 from ubertrain.errors import ConfigError
+from ubertrain.ops.grid import OnGrid
 from ubertrain.ops.pixels import enlarge, full_precision, to_size
+from ubertrain.tasks.heads import HeadRecipe
 
 Fusion = Literal["concat", "sum"]
 """How levels become one; see `FusionHead`."""
@@ -19,6 +22,22 @@ Fusion = Literal["concat", "sum"]
 def same(scores: Tensor) -> Tensor:
     """The scores themselves."""
     return scores
+
+
+@dataclass(frozen=True)
+class Fused(HeadRecipe):
+    """The head `fusion`: scores or features at several levels, fused on the grid of the finest one; see `FusionHead`.
+
+    Attributes:
+        width: features per pixel before the scores; 0 for none.
+        fusion: "concat" or "sum".
+    """
+
+    width: int = 64
+    fusion: Fusion = "concat"
+
+    def make(self, levels: Sequence[Level], channels: int) -> nn.Module:
+        return FusionHead(levels, channels, width=self.width, fusion=self.fusion, on_grid=True)
 
 
 class FusionHead(nn.Module):
@@ -44,17 +63,19 @@ class FusionHead(nn.Module):
         fusion: see above.
         start: the scores that a new head gives, up to small random numbers: one for each channel.
         answer: turns scores into predictions in eval mode; in training mode the head returns the scores.
+        on_grid: whether these are an `OnGrid` in training mode, not yet enlarged.
 
     Raises:
         ConfigError: a negative width.
     """
 
     def __init__(self, levels: Sequence[Level], channels: int, *, width: int = 0, fusion: Fusion = "concat",
-                 start: Sequence[float] = (), answer: Callable[[Tensor], Tensor] = same) -> None:  # fmt: skip
+                 start: Sequence[float] = (), answer: Callable[[Tensor], Tensor] = same,
+                 on_grid: bool = False) -> None:  # fmt: skip
         super().__init__()
         if width < 0:
             raise ConfigError(f"width is the number of features per pixel, or 0 for none; given is {width}")
-        self.strides, self.answer = [level.stride for level in levels], answer
+        self.strides, self.answer, self.on_grid = [level.stride for level in levels], answer, on_grid
         bias = torch.tensor(tuple(start) or (0.0,) * channels)
         if width:
             self.score = nn.ModuleList(_features(level.channels, width, kernel=1) for level in levels)
@@ -67,7 +88,7 @@ class FusionHead(nn.Module):
         share = _share(width or channels, len(levels)) if fusion == "concat" else nn.Identity
         self.mix = nn.ModuleList(share() for _ in levels)
 
-    def forward(self, levels: list[Tensor]) -> Tensor:
+    def forward(self, levels: list[Tensor]) -> OnGrid | Tensor:
         """Scores in training mode, `answer(scores)` in eval mode."""
         return self.join([self.narrow(place, level) for place, level in enumerate(levels)])
 
@@ -76,14 +97,16 @@ class FusionHead(nn.Module):
         scores: Tensor = self.mix[place](self.score[place](level))
         return scores
 
-    def join(self, narrowed: list[Tensor]) -> Tensor:
+    def join(self, narrowed: list[Tensor]) -> OnGrid | Tensor:
         """What `forward` gives, from the narrowed levels."""
         finest = min(self.strides)
         size = narrowed[self.strides.index(finest)].shape[-2:]
         factors = [stride / finest for stride in self.strides]
         fused = reduce(torch.add, (to_size(enlarge(*pair), size) for pair in zip(narrowed, factors, strict=True)))
-        scores = enlarge(full_precision(self.refine(fused)), finest)
-        return scores if self.training else self.answer(scores)
+        grid = OnGrid(full_precision(self.refine(fused)), finest)
+        if self.training:
+            return grid if self.on_grid else grid.pixels()
+        return self.answer(grid.pixels())
 
 
 def _features(channels: int, width: int, kernel: int) -> nn.Module:

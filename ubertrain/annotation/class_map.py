@@ -1,5 +1,6 @@
 """A class for every pixel."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ubertrain.annotation.annotation import Annotation
-from ubertrain.annotation.palette import class_colours
+from ubertrain.annotation.legend import legend
+from ubertrain.annotation.palette import class_colour, class_colours
 from ubertrain.annotation.picture import blend
 from ubertrain.annotation.values import expect, expect_tensor
 from ubertrain.annotation.warp import Warp
@@ -47,6 +49,14 @@ class ClassMap(Annotation):
     def draw(cls, image: np.ndarray, value: Any) -> np.ndarray:
         """The classes' colours over `image`."""
         return blend(image, class_colours(value))
+
+    @classmethod
+    def draw_named(cls, image: np.ndarray, value: Any, names: Sequence[str]) -> np.ndarray:
+        """As `draw`, with the names of the classes that are there, largest first, where there is room for them."""
+        ids = np.asarray(value)
+        present, pixels = np.unique(ids[ids < len(names)], return_counts=True)
+        largest_first = present[np.argsort(-pixels, kind="stable")].tolist()
+        return legend(cls.draw(image, value), [(names[index], class_colour(index)) for index in largest_first])
 
     @classmethod
     def _exchanged(cls, value: Tensor) -> Tensor:

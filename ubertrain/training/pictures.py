@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ubertrain.annotation.boxes import Boxes
+from ubertrain.annotation.class_map import ClassMap
 from ubertrain.annotation.picture import Tile, contact_sheet
 from ubertrain.annotation.warp import Warp
 from ubertrain.data.loading import warped
@@ -60,9 +61,12 @@ def as_array(image: Tensor) -> np.ndarray:
 
 
 def draw_label(task: Task, image: np.ndarray, value: Any) -> np.ndarray:
-    """The label `value` of one image as the task's kind draws it; boxes with class names if the task has them."""
+    """The label `value` of one image as the task's kind draws it; boxes and maps with class names if the task has them."""
+    names = getattr(task, "names", ())
     if issubclass(task.annotation, Boxes):
-        return task.annotation.draw(image, value, names=getattr(task, "names", ()))
+        return task.annotation.draw(image, value, names=names)
+    if issubclass(task.annotation, ClassMap) and names:
+        return task.annotation.draw_named(image, value, names)
     return task.annotation.draw(image, value)
 
 
