@@ -13,7 +13,7 @@ def test_masks_hold_yes_no_and_unknown() -> None:
     """0, 1 and 255 pass; a mask as files keep it, 0 and 200, does not."""
     Saliency.check(torch.tensor([[0, 1, 255]]), (1, 3))
     Saliency.check(torch.zeros(1, 3, dtype=torch.int64), (1, 3))
-    with pytest.raises(DataError, match=r"0, 1 and 255 \(unknown\); 2 hold \[200\], \.\.\."):
+    with pytest.raises(DataError, match=r"0, 1 and 255 \(unknown\); 2 pixels hold \[200\], \.\.\."):
         Saliency.check(torch.tensor([[0, 200, 200]]), (1, 3))
 
 

@@ -1,6 +1,7 @@
 """A user's own folder: every label in every format, and every mistake that is made with them."""
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import torch
 from PIL import Image
 
 from tests.data.stubs import cut_short, picture
+from ubertrain.annotation import Warp
 from ubertrain.data.folder import Folder
+from ubertrain.data.readers import READERS
 from ubertrain.errors import ConfigError, DataError
 
 BOX = {"boxes": [[1, 1, 5, 4]], "classes": ["dog"]}
@@ -175,3 +178,29 @@ def test_folders_that_cannot_be_meant(tmp_path: Path, prepare: Callable[[Path], 
     with pytest.raises(DataError, match=message):
         prepare(tmp_path)
         Folder(str(tmp_path))
+
+
+def test_saliency_is_black_and_white(tmp_path: Path) -> None:
+    """White is salient; a mask of class ids is refused."""
+    marked = np.zeros((6, 8), np.uint8)
+    marked[2:4] = 255
+    assert one(tmp_path, "saliency/a.png", marked).read(0).annotations["saliency"].sum() == 16
+    with pytest.raises(DataError, match=r"saliency/a.png: its brightest pixel is 2"):
+        one(tmp_path, "saliency/a.png", marked // 100).read(0)
+
+
+def test_parts_are_exchanged_where_their_names_are_pairs(tmp_path: Path) -> None:
+    """The set's own names say which; without a pair a flip moves pixels only."""
+    ids, names = np.ones((6, 8), np.uint8), ["background", "left arm", "right arm"]
+    for classes, mirrored in (({"parts": names}, 2), ({"parts": [*names[:1], "arm", "leg"]}, 1), (None, 1)):
+        reader = pickle.loads(pickle.dumps(one(tmp_path, "parts/a.png", ids, classes=classes)))
+        value = reader.kinds["parts"].warp(reader.read(0).annotations["parts"], Warp.about((6, 8), (6, 8), flip=True))
+        assert (value == mirrored).all()
+
+
+def test_half_a_pair_names_the_place_in_the_file(tmp_path: Path) -> None:
+    """A left part without its right one is a mistake in the configuration."""
+    picture(tmp_path / "images/a.jpg")
+    (tmp_path / "parts").mkdir()
+    with pytest.raises(ConfigError, match=r"a.yaml:7.*there is a class 'left arm' but none called 'right arm'"):
+        READERS.make("folder", "a.yaml:7", root=str(tmp_path), classes={"parts": ["background", "left arm"]})

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tests.data.stubs import cut_short, picture
-from ubertrain.data.images import read_depth, read_ids, read_image, read_normals, read_rgb
+from ubertrain.data.images import read_depth, read_ids, read_image, read_mask, read_normals, read_rgb
 from ubertrain.errors import DataError
 
 
@@ -181,3 +181,27 @@ def test_missing_files_name_themselves(tmp_path: Path) -> None:
         read_image(tmp_path / "b.png")
     with pytest.raises(DataError, match="there is no such file"):
         read_image(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stored", "mode", "marked"),
+    [
+        ([[0, 127, 128, 255]], "L", [[0, 0, 1, 1]]),
+        ([[0, 127, 128, 255]], "RGB", [[0, 0, 1, 1]]),
+        ([[0, 0, 255, 255]], "1", [[0, 0, 1, 1]]),
+        ([[0, 1, 1, 0]], "L", [[0, 1, 1, 0]]),
+        ([[0, 0, 0, 0]], "L", [[0, 0, 0, 0]]),
+    ],
+)
+def test_masks_are_black_and_white(tmp_path: Path, stored: list[list[int]], mode: str, marked: list[list[int]]) -> None:
+    """Grey, bilevel or with three equal channels; from the middle on, or where 1 is all there is, 1."""
+    Image.fromarray(np.array(stored, np.uint8)).convert(mode).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png").tolist() == marked
+
+
+@pytest.mark.parametrize(("pixel", "message"), [((20, 20, 20), "brightest pixel is 20"), ((0, 255, 0), "has colours")])
+def test_what_is_no_mask_is_refused(tmp_path: Path, pixel: tuple[int, int, int], message: str) -> None:
+    """Class ids and pictures with colours would be read as an empty or a strange mask."""
+    Image.new("RGB", (3, 2), pixel).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match=f"mask.png: .*{message}"):
+        read_mask(tmp_path / "mask.png")

@@ -16,6 +16,8 @@ ON_DISK = {
     "coco": {"root": "coco"},
     "voc": {"root": "VOCdevkit/VOC2012"},
     "seven_scenes": {"root": "7scenes-redkitchen"},
+    "ecssd": {"root": "ECSSD"},
+    "clothing_co_parsing": {"root": "clothing-co-parsing"},
 }
 
 
@@ -36,7 +38,7 @@ def test_readers_cross_processes(data_root: Path, name: str) -> None:
     assert [copy.read(index).id for index in range(3)] == [reader.read(index).id for index in range(3)]
 
 
-@pytest.mark.parametrize("name", ["bsds500", "coco", "voc", "seven_scenes", "folder"])
+@pytest.mark.parametrize("name", [*ON_DISK, "folder"])
 def test_common_keys_are_common(name: str) -> None:
     """Every set of files takes root, labels, take and drop, and calls itself by its registered name."""
     reader = READERS.get(name)

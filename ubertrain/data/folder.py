@@ -16,10 +16,12 @@ from ubertrain.annotation.class_map import ClassMap
 from ubertrain.annotation.depth import Depth
 from ubertrain.annotation.edges import Edges
 from ubertrain.annotation.normals import Normals
+from ubertrain.annotation.parts import Parts, left_and_right, parts_kind
+from ubertrain.annotation.saliency import Saliency
 from ubertrain.data.blame import blame
 from ubertrain.data.box_values import box_value
 from ubertrain.data.files import FileReader
-from ubertrain.data.images import read_depth, read_ids, read_normals
+from ubertrain.data.images import read_depth, read_ids, read_mask, read_normals
 from ubertrain.data.selection import folder
 from ubertrain.errors import ConfigError, DataError
 
@@ -30,7 +32,10 @@ _KINDS: dict[str, tuple[type[Annotation], tuple[str, ...]]] = {
     "depth": (Depth, (".png", ".npy")),
     "normals": (Normals, (".png", ".npy")),
     "edges": (Edges, (".png", ".npy")),
+    "saliency": (Saliency, (".png",)),
+    "parts": (Parts, (".png",)),
 }
+_WITH_CLASSES = ("boxes", "class_map", "parts")
 
 
 class Folder(FileReader):
@@ -45,10 +50,12 @@ class Folder(FileReader):
     - `depth/NAME.png`: 16 bit, `depth_scale` units per metre, 0 and 65535 = unknown. Or `.npy`: metres, 0 = unknown.
     - `normals/NAME.png`: 8 bit, n = 2 v / 255 - 1, black or mid grey = unknown. Or `.npy`: (height, width, 3).
     - `edges/NAME.png`: not black = boundary. Or `.npy`: (height, width) or (annotators, height, width) of 0, 1, 255 = unknown.
+    - `saliency/NAME.png`: black and white, white (from 128 on) = salient.
+    - `parts/NAME.png`: class ids, 255 = unknown; where `classes` names a left and a right part, a flip exchanges them.
 
     Args:
         root: the folder.
-        classes: label -> class names in the order of their ids, for "boxes" and "class_map"; ids beyond them are errors.
+        classes: label -> class names in the order of their ids, for "boxes", "class_map" and "parts"; ids beyond are errors.
         depth_scale: see above.
         normals_axes: which way the three numbers of a stored normal grow, in their order. "right up back" is OpenGL's, "right
             forward up" that of NYUv2 in the release of multi-task RefineNet.
@@ -79,8 +86,10 @@ class Folder(FileReader):
             self._files[path.stem] = path
         self.kinds = {label: kind for label, (kind, _) in _KINDS.items() if (self._root / label).is_dir()}
         self.classes = {label: tuple(names) for label, names in (classes or {}).items()}
-        if unknown := set(self.classes) - {"boxes", "class_map"}:
-            raise ConfigError(f"folder, classes: {min(unknown)!r} has no classes; only boxes and class_map have")
+        if unknown := set(self.classes) - set(_WITH_CLASSES):
+            raise ConfigError(f"folder, classes: {min(unknown)!r} has no classes; only {', '.join(_WITH_CLASSES)} have")
+        if "parts" in self.kinds and "parts" in self.classes:
+            self.kinds["parts"] = parts_kind(left_and_right(self.classes["parts"]))
         self._depth_scale, self._axes = depth_scale, Axes.parse(normals_axes)
         self._expect_matches()
         self.choose(list(self._files), labels=labels, take=take, drop=drop, where=images)
@@ -94,8 +103,10 @@ class Folder(FileReader):
 
     def load(self, label: str, sample: str, file: Path, size: tuple[int, int]) -> Any:
         match label, file.suffix:
-            case "class_map", _:
+            case "class_map" | "parts", _:
                 return read_ids(file)
+            case "saliency", _:
+                return read_mask(file)
             case "depth", ".png":
                 return read_depth(file, self._depth_scale)
             case "normals", ".png":

@@ -53,6 +53,24 @@ def read_ids(path: Path) -> Tensor:
         return torch.from_numpy(np.array(image).astype(np.int64))
 
 
+def read_mask(path: Path) -> Tensor:
+    """The pixels of a black and white picture that are marked, (height, width) int64 of 0 and 1.
+
+    A pixel is marked from 128 of 255 on; in a picture that holds 0 and 1 alone, where it is 1.
+
+    Raises:
+        DataError: the file is missing or damaged, has colours, or is dark everywhere without being black, as class ids are.
+    """
+    red, green, blue = read_image(path).long()
+    with blame(path):
+        if not (torch.equal(red, green) and torch.equal(red, blue)):
+            raise DataError("has colours, where a black and white mask is expected")
+        brightest = int(red.max()) if red.numel() else 0
+        if 1 < brightest < 128:
+            raise DataError(f"its brightest pixel is {brightest}; a mask marks pixels with 128 to 255, or with 1 alone")
+        return (red >= (1 if brightest == 1 else 128)).long()
+
+
 def read_depth(path: Path, scale: float) -> Tensor:
     """The depth in a 16-bit grey PNG, (height, width) float32 metres; 0 and 65535 mean no reading and give 0.
 
@@ -70,6 +88,30 @@ def read_depth(path: Path, scale: float) -> Tensor:
         stored = np.array(image).astype(np.float32)
         stored[stored == 65535] = 0
         return torch.from_numpy(stored / np.float32(scale))
+
+
+def read_grey(path: Path) -> Tensor:
+    """The brightness in a grey picture, (height, width) float32 from 0 to 1, of 1, 8 or 16 bits.
+
+    A picture in colours whose three channels are the same is grey, too.
+
+    Raises:
+        DataError: the file is missing or damaged, or shows colours.
+    """
+    with blame(path):
+        image = _open(path)
+        if image.mode == "1":
+            return torch.from_numpy(np.array(image)).float()
+        if image.mode in ("I", "I;16", "I;16B"):
+            return torch.from_numpy(np.array(image).astype(np.float32)) / 65535
+        if image.mode in ("P", "RGB", "LA", "RGBA"):
+            red, green, blue = np.moveaxis(np.array(image.convert("RGB")), -1, 0)
+            if not ((red == green) & (green == blue)).all():
+                raise DataError("shows colours, where a grey picture is expected")
+            return torch.from_numpy(red / np.float32(255))
+        if image.mode != "L":
+            raise DataError(f"pixels of type {image.mode}, where a grey picture is expected")
+        return torch.from_numpy(np.array(image)).float() / 255
 
 
 def read_normals(path: Path) -> Tensor:

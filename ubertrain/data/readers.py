@@ -11,6 +11,8 @@ READERS: Registry[Reader] = Registry(
         "coco": "ubertrain.data.coco:Coco",
         "voc": "ubertrain.data.voc:Voc",
         "seven_scenes": "ubertrain.data.seven_scenes:SevenScenes",
+        "ecssd": "ubertrain.data.ecssd:ECSSD",
+        "clothing_co_parsing": "ubertrain.data.clothing:ClothingCoParsing",
         "folder": "ubertrain.data.folder:Folder",
     },
     group="ubertrain.readers",
