@@ -237,7 +237,7 @@ class _Field:
 
 def _by_pixel(maps: Tensor) -> Tensor:
     """(rows, classes, height, width) -> (pixels, classes), contiguous."""
-    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+    return maps.permute(0, 2, 3, 1).contiguous().view(-1, maps.shape[1])
 
 
 def _as_maps(values: Tensor, like: Tensor) -> Tensor:
