@@ -20,7 +20,12 @@ TASKS_AND_KEYWORDS: list[tuple[str, dict[str, Any]]] = [
     ("normals", {}),
     ("normals", {"loss": "cosine"}),
     ("boundaries", {}),
+    ("saliency", {}),
+    ("saliency", {"loss": "plain"}),
+    ("parts", {"classes": 3}),
 ]
+_CLASSES = {"segmentation": 3, "parts": 3, "saliency": 2}
+"""Tasks whose labels are ids -> how many."""
 every_task = pytest.mark.parametrize(
     ("name", "keywords"),
     TASKS_AND_KEYWORDS,
@@ -35,8 +40,8 @@ def _task(name: str, keywords: dict[str, Any]) -> Task:
 def _labels(name: str, rows: int, height: int, width: int) -> Tensor:
     """Labels with about a third of the pixels unknown, the same ones for all values."""
     known = torch.rand(rows, height, width) > 0.3
-    if name == "segmentation":
-        return torch.where(known, torch.randint(0, 3, (rows, height, width)), 255)
+    if name in _CLASSES:
+        return torch.where(known, torch.randint(0, _CLASSES[name], (rows, height, width)), 255)
     if name == "depth":
         return torch.where(known, 0.5 + 4 * torch.rand(rows, height, width), 0.0)
     if name == "normals":
@@ -51,11 +56,11 @@ def _unknown(name: str, target: Tensor) -> Tensor:
         return target == 0
     if name == "normals":
         return (target == 0).all(dim=1)
-    return target == 255 if name == "segmentation" else (target == 255).all(dim=1)
+    return target == 255 if name in _CLASSES else (target == 255).all(dim=1)
 
 
 def _channels(name: str) -> int:
-    return 3 if name in ("segmentation", "normals") else 1
+    return 3 if name in ("segmentation", "parts", "normals") else 1
 
 
 @every_task
@@ -159,7 +164,7 @@ def test_the_answer_is_what_the_loss_pulls_towards(name: str, keywords: dict[str
         learned.update(head.eval()(levels), target)
     constant = baseline.constant()
     assert constant is not None
-    constant.observe(target)
+    constant.observe(target.flip(-1))  # as another image: an answer may depend on the place
     baseline.update(constant.prediction(target), target)
     score, floor = (metric.compute()[metric.primary] for metric in (learned, baseline))
     assert score > floor if learned.higher_is_better else score < floor
