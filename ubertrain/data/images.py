@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
 from ubertrain.data.blame import blame
@@ -139,15 +139,15 @@ def read_rgb(path: Path) -> tuple[Tensor, int]:
         DataError: the file is missing or damaged, or is not RGB.
     """
     with blame(path):
-        with _opened(path) as image:
-            halves = _HALVES if _is_deep(image) else ()
-        if not halves:
-            image = _open(path)
-            if image.mode != "RGB":
-                raise DataError(f"pixels of type {image.mode}, where RGB normals of 8 or 16 bits are expected")
-            return torch.from_numpy(np.array(image)).permute(2, 0, 1).float(), 255
-        upper, lower = (_decode(path, raw) for raw in halves)
-        return 256 * upper + lower, 65535
+        with _opened(path) as header:
+            deep, form = _is_deep(header), header.format
+        if deep and form == "PNG":
+            upper, lower = (_half(path, raw) for raw in _HALVES)
+            return 256 * upper + lower, 65535
+        image = _open(path)
+        if image.mode != "RGB":
+            raise DataError(f"pixels of type {image.mode}, where RGB normals of 8 or 16 bits are expected")
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float(), 255
 
 
 _HALVES = ("RGB;16B", "RGB;16L")
@@ -163,7 +163,7 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _decode(path: Path, raw: str) -> Tensor:
+def _half(path: Path, raw: str) -> Tensor:
     """(3, height, width) float32 of one byte of each channel."""
     with _opened(path) as image:
         if image.mode != "RGB":
@@ -172,13 +172,13 @@ def _decode(path: Path, raw: str) -> Tensor:
         return torch.from_numpy(np.array(image).astype(np.float32)).permute(2, 0, 1).contiguous()
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether a file that is not yet decoded has more than 8 bits a channel, of which PIL keeps 8."""
     return image.mode in ("RGB", "RGBA") and "16" in str([tile[3] for tile in image.tile])
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """The file, opened; whatever a decoder raises inside becomes a `DataError`."""
     if not path.is_file():
         raise DataError("there is no such file")

@@ -26,6 +26,10 @@ class Naming:
     only: Path | None = None
 
 
+PLAIN = Naming()
+"""Files are called after their image and nothing else, and every truth needs a prediction."""
+
+
 class Pair(NamedTuple):
     """The files about one image."""
 
@@ -46,7 +50,7 @@ def pairs(
     truth: Path,
     endings: Sequence[str],
     truth_endings: Sequence[str] | None = None,
-    naming: Naming = Naming(),
+    naming: Naming = PLAIN,
 ) -> Pairs:
     """Pair the files of two folders, and of the folders in them, by what their names begin with.
 

@@ -1,0 +1,139 @@
+"""Scores of class maps on disk."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from ubertrain.data.voc import CLASSES
+from ubertrain.errors import ConfigError, DataError
+from ubertrain.metrics.mean_iou import Absent
+from ubertrain.scoring.class_scores import ClassScores
+from ubertrain.scoring.each import Watch, unwatched
+from ubertrain.scoring.id_maps import CITYSCAPES, ENDINGS, NO_CLASS, Encoding, read_map
+from ubertrain.scoring.maps import UNKNOWN, expect_same_size, gather
+from ubertrain.scoring.pairs import PLAIN, Naming, Pair, pairs
+from ubertrain.scoring.score import Score
+
+KNOWN_CLASSES = {
+    "voc": ("background", *CLASSES),
+    "cityscapes": CITYSCAPES,
+    "person_part": ("background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs"),
+}
+"""Lists of classes that have a name."""
+
+NO_PARTS = "its truth shows no part"
+
+
+def class_names(text: str) -> tuple[str, ...]:
+    """The classes that `text` stands for: a number of them, a list of `KNOWN_CLASSES`, or a file with a name in every line.
+
+    Raises:
+        ConfigError: it is none of these, or the file holds no or the same name twice.
+    """
+    if text in KNOWN_CLASSES:
+        return KNOWN_CLASSES[text]
+    if text.isdecimal() and int(text) > 0:
+        return tuple(map(str, range(int(text))))
+    file = Path(text)
+    if not file.is_file():
+        raise ConfigError(
+            f"classes: {text!r} is neither a number of classes, nor a file with a name in every line, nor one of "
+            f"{', '.join(KNOWN_CLASSES)}"
+        )
+    names = tuple(line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip())
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"classes: {file} must hold different names, one in every line; it has {len(names)}")
+    return names
+
+
+def score_segmentation(
+    predictions: Path,
+    truth: Path,
+    *,
+    classes: Sequence[str],
+    encoding: Encoding = "ids",
+    truth_encoding: Encoding | None = None,
+    ignore: Sequence[int] = (255,),
+    absent: Absent = "left_out",
+    background: int | None = None,
+    naming: Naming = PLAIN,
+    workers: int = 1,
+    watch: Watch = unwatched,
+) -> Score:
+    """Score class maps by one confusion table over all labelled pixels.
+
+    A labelled pixel whose prediction is one of `ignore`, or no class of the encoding, counts as wrong, as `missing`.
+
+    Args:
+        predictions: a folder, or one file.
+        truth: a folder, or one file.
+        classes: their names in the order of their ids.
+        encoding: see `Encoding`.
+        truth_encoding: the same for the truth; None: `encoding`.
+        ignore: ids, as they are stored, that stand for unknown.
+        absent: what a class counts that the truth never shows, see `MeanIoU`; the other conventions are told as well.
+        background: an id; images whose truth shows nothing else are skipped. None: no image is.
+        naming: see `pairs`.
+        workers: see `each`.
+        watch: see `each`.
+
+    Raises:
+        DataError: names the file.
+    """
+    judge = partial(
+        _judge,
+        classes=len(classes),
+        encodings=(encoding, truth_encoding or encoding),
+        ignore=tuple(ignore),
+        background=background,
+    )
+    found = pairs(predictions, truth, ENDINGS, naming=naming)
+    result = gather(judge, partial(ClassScores, classes, absent=absent), found, workers=workers, watch=watch)
+    others = {f"mIoU_{other}": _by(other, classes, result.metric.sums) for other in get_args(Absent) if other != absent}
+    scores = result.metric.compute()
+    return Score(
+        protocol=f"one table over all labelled pixels of {len(classes)} classes; a class that the truth never shows: {absent}",
+        scores=scores if all(value == scores["mIoU"] for value in others.values()) else {**scores, **others},
+        images=len(result.per_image),
+        skipped=result.skipped,
+        classes=result.metric.by_class(),
+        per_image=result.per_image,
+    )
+
+
+def _by(absent: Absent, classes: Sequence[str], sums: Tensor) -> float:
+    """Mean IoU by another convention."""
+    metric = ClassScores(classes, absent=absent)
+    metric.add(sums)
+    return metric.compute()["mIoU"]
+
+
+def _judge(
+    pair: Pair, *, classes: int, encodings: tuple[Encoding, Encoding], ignore: tuple[int, ...], background: int | None
+) -> Tensor | str:
+    """The confusion table of one image, (classes + 1, classes + 1): truth by prediction, the last of which is no answer."""
+    predicted, truth = read_map(pair.prediction, encodings[0], ignore), read_map(pair.truth, encodings[1], ignore)
+    expect_same_size(pair, predicted, truth)
+    known = truth != NO_CLASS
+    predicted, truth = predicted[known], truth[known]
+    if not truth.numel():
+        return UNKNOWN
+    if background is not None and bool((truth == background).all()):
+        return NO_PARTS
+    _expect_classes(pair.truth, truth, classes)
+    _expect_classes(pair.prediction, predicted[predicted != NO_CLASS], classes)
+    answer = torch.where(predicted == NO_CLASS, classes, predicted)
+    return torch.bincount(truth * (classes + 1) + answer, minlength=(classes + 1) ** 2).view(classes + 1, -1).double()
+
+
+def _expect_classes(path: Path, ids: Tensor, count: int) -> None:
+    wrong = ids[(ids < 0) | (ids >= count)]
+    if wrong.numel():
+        raise DataError(
+            f"{path}: class id {int(wrong[0])}, of {wrong.numel()} pixels, where there are {count} classes, 0 to {count - 1}; "
+            "give all classes, or the ids that stand for unknown with --ignore"
+        )
