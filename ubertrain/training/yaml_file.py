@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ubertrain.errors import ConfigError
+from ubertrain.training.yaml_base import Places, forget, keep, lay_over
 
 KeyPath = tuple[str | int, ...]
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -47,26 +48,58 @@ _Loader.add_implicit_resolver(
 def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Origin]:
     """The mapping in a YAML file after `overrides` ("a.b=value"), and where each value came from.
 
+    A file may stand on another: `base: OTHER.yaml`, beside it unless the path is absolute. It has the base's values and its
+    own; mappings are joined key by key, anything else replaces what the base has. `only` says which keys of the base's mappings
+    stay, e.g. `only: {tasks: [depth], data: {train: [rooms]}}`. A base may have a base.
+
     Raises:
         ConfigError: the file is missing or is not a YAML mapping, a key stands twice, a variable of the environment is not
-            set, or an override does not parse. Names file and line.
+            set, a base leads back to the file, or an override does not parse. Names file and line.
     """
+    values, places = _read(Path(path), ())
+    for override in overrides:
+        _override(values, override, places)
+    return values, Origin(str(path), places)
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> tuple[dict[str, Any], Places]:
+    """The values of a file and of its bases, and their places; `above` are the files that stand on it."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot read the configuration: it is not UTF-8 text") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror or error}") from error
-    places: dict[KeyPath, str] = {}
+    places: Places = {}
     values = _parse(text, str(path), None, (), places)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of keys (tasks, data, steps, ...), got {type(values).__name__}")
-    for override in overrides:
-        _override(values, override, places)
-    return values, Origin(str(path), places)
+    return _on_base(path, values, places, (*above, path.resolve()))
 
 
-def _parse(text: str, file: str, place: str | None, path: KeyPath, places: dict[KeyPath, str]) -> Any:
+def _on_base(path: Path, values: dict[str, Any], places: Places, above: tuple[Path, ...]) -> tuple[dict[str, Any], Places]:
+    """`values` of the file `path` on top of those of its base, if it has one."""
+    origin = Origin(str(path), places)
+    name, only = values.pop("base", None), values.pop("only", None)
+    if name is None:
+        if only is not None:
+            raise ConfigError(f"{origin.where('only')}: only says what stays of a base; name one (base: OTHER.yaml)")
+        return values, places
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{origin.where('base')}: base must be the path of another configuration, got {name!r}")
+    file = Path(os.path.normpath(path.parent / name))
+    if file.resolve() in above:
+        raise ConfigError(f"{origin.where('base')}: base: {name} leads back to this file")
+    if not file.is_file():
+        raise ConfigError(f"{origin.where('base')}: base: there is no file {file}")
+    merged, merged_places = _read(file, above)
+    if only is not None:
+        keep(merged, merged_places, only, origin.where("only"))
+    lay_over(merged, merged_places, values, places)
+    return merged, merged_places
+
+
+def _parse(text: str, file: str, place: str | None, path: KeyPath, places: Places) -> Any:
     """The value that `text` holds; fills `places`. `place` replaces "file:line" where there is no file."""
     loader = _Loader(text)
     try:
@@ -86,7 +119,7 @@ class _Reader:
     loader: _Loader
     file: str
     place: str | None
-    places: dict[KeyPath, str]
+    places: Places
 
     def where(self, node: yaml.Node) -> str:
         return self.place or f"{self.file}:{node.start_mark.line + 1}"
@@ -129,7 +162,7 @@ class _Reader:
         return os.environ[name]
 
 
-def _override(values: dict[str, Any], override: str, places: dict[KeyPath, str]) -> None:
+def _override(values: dict[str, Any], override: str, places: Places) -> None:
     """Apply one "a.b=value"; the value is read as YAML."""
     name, equals, text = override.partition("=")
     path = tuple(name.strip().split("."))
@@ -141,7 +174,6 @@ def _override(values: dict[str, Any], override: str, places: dict[KeyPath, str])
         places.setdefault(path[: depth + 1], place)
         if not isinstance(values, dict):
             raise ConfigError(f"{place}: {'.'.join(path[: depth + 1])} is {values!r}, which has no keys to set")
-    for known in [known for known in places if known[: len(path)] == path]:
-        del places[known]
+    forget(places, path)
     values[path[-1]] = _parse(text, place, place, path, places)
     places[path] = place
