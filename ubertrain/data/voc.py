@@ -3,19 +3,18 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from xml.etree import ElementTree
 
 from torch import Tensor
 
 from ubertrain.annotation.annotation import Annotation
 from ubertrain.annotation.boxes import Boxes
 from ubertrain.annotation.class_map import ClassMap
-from ubertrain.data.blame import blame
 from ubertrain.data.box_values import box_value
 from ubertrain.data.class_names import pick
 from ubertrain.data.files import FileReader
 from ubertrain.data.images import read_ids
 from ubertrain.data.selection import folder
+from ubertrain.data.voc_xml import read_things
 from ubertrain.errors import DataError
 
 CLASSES = (
@@ -88,33 +87,16 @@ class Voc(FileReader):
 
     def _boxes(self, file: Path, size: tuple[int, int]) -> dict[str, Tensor]:
         corners, classes, ignore = [], [], []
-        with blame(file):
-            try:
-                for thing in ElementTree.parse(file).iterfind("object"):
-                    name = self._known[_number(_text(thing, "name"))]
-                    if name in self.classes["boxes"]:
-                        x0, y0, x1, y1 = (float(_text(thing, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-                        corners.append((x0 - 1, y0 - 1, x1, y1))  # 1-based and inclusive: the far border stays
-                        classes.append(self.classes["boxes"].index(name))
-                        ignore.append(thing.findtext("difficult", "0").strip() == "1")
-            except (ElementTree.ParseError, LookupError, OSError, ValueError) as error:
-                raise DataError(f"is not an annotation of VOC ({error})") from error
+        for thing in read_things(file):
+            if thing.name not in CLASSES:
+                raise DataError(f"{file}: is not an annotation of VOC ({thing.name!r} is not one of VOC's classes)")
+            name = self._known[CLASSES.index(thing.name)]
+            if name in self.classes["boxes"]:
+                x0, y0, x1, y1 = thing.corners
+                corners.append((x0 - 1, y0 - 1, x1, y1))  # 1-based and inclusive: the far border stays
+                classes.append(self.classes["boxes"].index(name))
+                ignore.append(thing.difficult)
         return box_value(corners, classes, ignore, size)
-
-
-def _number(name: str) -> int:
-    """The position of a class; raises ValueError where VOC has none such."""
-    if name not in CLASSES:
-        raise ValueError(f"{name!r} is not one of VOC's classes")
-    return CLASSES.index(name)
-
-
-def _text(thing: ElementTree.Element, path: str) -> str:
-    """The text at `path`; raises ValueError where there is none."""
-    text = thing.findtext(path)
-    if text is None:
-        raise ValueError(f"an object without {path}")
-    return text.strip()
 
 
 def _listed(lists: Path, split: str) -> list[str]:
