@@ -186,6 +186,14 @@ def test_a_wrong_key_or_value_is_named(shapes: "Registry[Any]", keywords: dict[s
     assert str(caught.value).startswith(message)
 
 
+def test_keys_are_checked_without_making(shapes: "Registry[Any]") -> None:
+    """What is wrong is told as `make` tells it; a key that is missing may yet come."""
+    shapes.check("square", "x.yaml: a", corners=[1, 2])
+    for keywords, message in (({"sid": 3}, "did you mean 'side'"), ({"side": "wide"}, "key 'side': Input should be")):
+        with pytest.raises(ConfigError, match=message):
+            shapes.check("square", "x.yaml: a", **keywords)
+
+
 def test_a_class_without_keys_says_so(shapes: "Registry[Any]") -> None:
     """A key for a class that has none is answered with "allowed: none"."""
     with pytest.raises(ConfigError, match=r"unknown key 'side' for shape 'shapes_ours:Outer.Dot' in x.yaml; allowed: none"):

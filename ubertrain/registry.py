@@ -125,6 +125,11 @@ class Registry(Generic[T]):
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{what}: {error}") from error
 
+    def check(self, name: str, where: str, /, **keywords: Any) -> None:
+        """Raise as `make` would for a key that is unknown or of another type; what is missing may yet come. Nothing is made."""
+        cls = self.get(name, where)
+        _converted_all(cls, keywords, f"{self.kind} {name!r}{_in(where)}")
+
     def _known(self) -> dict[str, str]:
         """Name -> import path; installed packages are searched at the first need."""
         if not self._searched:
@@ -221,15 +226,21 @@ def _keywords(cls: type) -> dict[str, inspect.Parameter]:
 
 
 def _checked(cls: type, keywords: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """`keywords` as the constructor of `cls` wants them; `what` begins the message if it does not."""
+    """`keywords`, none missing, as the constructor of `cls` wants them; `what` begins the message if it does not."""
+    values, keys = _converted_all(cls, keywords, what), _keywords(cls)
+    missing = [name for name, key in keys.items() if key.default is key.empty and name not in keywords]
+    if missing:
+        raise ConfigError(f"{what} needs the key {missing[0]!r}; allowed: {', '.join(keys)}")
+    return values
+
+
+def _converted_all(cls: type, keywords: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """`keywords`, each known and of the type that the constructor of `cls` wants."""
     keys = _keywords(cls)
     takes_any = any(key.kind is inspect.Parameter.VAR_KEYWORD for key in inspect.signature(cls).parameters.values())
     for name in keywords:
         if name not in keys and not takes_any:
             raise ConfigError(f"unknown key {name!r} for {what};{_near(name, keys)} allowed: {', '.join(keys) or 'none'}")
-    missing = [name for name, key in keys.items() if key.default is key.empty and name not in keywords]
-    if missing:
-        raise ConfigError(f"{what} needs the key {missing[0]!r}; allowed: {', '.join(keys)}")
     hints = _hints(cls)
     return {name: _converted(value, hints.get(name, Any), f"{what}: key {name!r}") for name, value in keywords.items()}
 

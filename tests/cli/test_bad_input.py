@@ -208,6 +208,30 @@ def test_a_typing_error_in_the_file_is_named_with_its_line(ubertrain: Command, t
     assert f"rooms.yaml:{number}: unknown key 'log_evry'; did you mean 'log_every'?" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trunk.widht=9", "unknown key 'widht' for trunk 'tests.rooms:TinyTrunk' in --set trunk.widht=9 (trunk); did you mean"),
+        (
+            "tasks.depth.losss=l1",
+            "unknown key 'losss' for task 'depth' in --set tasks.depth.losss=l1 (tasks.depth); did",
+        ),
+        ("tasks.depth.loss=l7", "task 'depth' in"),
+        ("tasks.dpeth={}", "unknown task 'dpeth' in --set tasks.dpeth={} (tasks.dpeth); did you mean 'depth'?"),
+        ("data.train.rooms.lables=[depth]", "unknown key 'lables' for data set 'folder' in --set data.train.rooms.lables"),
+        ("data.val.rooms.type=foldr", "unknown data set 'foldr'"),
+    ],
+)
+def test_what_is_shown_would_be_taken(ubertrain: Command, tmp_path: Path, override: str, message: str) -> None:
+    """`config show` refuses names and keywords that training would refuse, and needs neither data nor all keys for that."""
+    config = write_config(tmp_path, tmp_path / "no data", {"tasks": {"depth": {}, "segmentation": {}}})
+    assert ubertrain("config", "show", config).code == 0
+    outcome = ubertrain("config", "show", config, "--set", override)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert outcome.out == ""
+
+
 @pytest.fixture
 def depth_run(ubertrain: Command, tmp_path: Path) -> Path:
     """A run of four steps on dense tasks in `run`; returns its configuration."""

@@ -11,9 +11,11 @@ app = typer.Typer(help="Look at configurations.", no_args_is_help=True)
 def show(config: ConfigFile, overrides: Overrides = None, json: Json = False) -> None:
     """Print a configuration with every default and variable filled in, as YAML."""
     from ubertrain.cli.output import print_json
+    from ubertrain.training.build import check_keywords
     from ubertrain.training.config import load
 
     experiment = load(config, overrides or ())
+    check_keywords(experiment)
     if json:
         print_json(experiment.model_dump(mode="json"))
     else:

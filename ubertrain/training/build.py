@@ -48,6 +48,20 @@ def prepare(config: Config) -> None:
     random_state.seed_all(config.seed)
 
 
+def check_keywords(config: Config) -> None:
+    """Look up everything that `config` names, and the keys it is given, without making it: no file of a data set is touched.
+
+    Raises:
+        ConfigError: an unknown name, or a key that is unknown or of another type; names file and line.
+    """
+    _check(TRUNKS, config.trunk.name, config, ("trunk",), config.trunk.keywords)
+    for name, item in config.tasks.items():
+        _check(TASKS, _type(config, name), config, ("tasks", name), item.keywords)
+    for part, sets in (("train", config.data.train), ("val", config.data.val)):
+        for name, one in sets.items():
+            _check(READERS, one.type, config, ("data", part, name), one.keywords)
+
+
 def make_readers(config: Config, part: Literal["train", "val"]) -> dict[str, Reader]:
     """Name -> data set, of `data.train` or `data.val`.
 
@@ -168,9 +182,19 @@ def _make_task(config: Config, name: str) -> Task:
 
 def _made(registry: Registry[T], name: str, config: Config, path: tuple[str, ...], keywords: Mapping[str, Any]) -> T:
     """What the mapping at `path` names; an unknown key is reported with its own line."""
-    known = registry.keywords(name, config.where(*path))
+    return registry.make(name, _where(registry, name, config, path, keywords), **keywords)
+
+
+def _check(registry: Registry[T], name: str, config: Config, path: tuple[str, ...], keywords: Mapping[str, Any]) -> None:
+    """As `_made`, but that nothing is made."""
+    registry.check(name, _where(registry, name, config, path, keywords), **keywords)
+
+
+def _where(registry: Registry[T], name: str, config: Config, path: tuple[str, ...], keywords: Mapping[str, Any]) -> str:
+    """The place of the first key that what is called `name` does not have, or else of the mapping at `path`."""
+    known = registry.keywords(name, f"{config.where(*path)} ({'.'.join(path)})")
     wrong = [key for key in keywords if key not in known][:1]
-    return registry.make(name, f"{config.where(*path, *wrong)} ({'.'.join(path)})", **keywords)
+    return f"{config.where(*path, *wrong)} ({'.'.join(path)})"
 
 
 def _tap(config: Config, task: str, tap: str, known: Mapping[str, Tap]) -> Tap:
