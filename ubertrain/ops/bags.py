@@ -27,16 +27,27 @@ class Bags(NamedTuple):
     starts: Tensor
 
     @classmethod
-    def of_candidates(cls, columns: Tensor, weights: Tensor, there: Tensor) -> Bags:
-        """Rows with as many candidates each, of which those not `there` are left out.
+    def of_band(cls, band: Tensor) -> Bags:
+        """A square matrix that is 0 away from its diagonal, from its diagonals.
 
         Args:
-            columns: (rows, candidates) integer.
-            weights: (rows, candidates) or what broadcasts to it.
-            there: (rows, candidates) bool.
+            band: (length, 2 * reach + 1), row by row the columns from `reach` before to `reach` after the diagonal; what
+                lies outside of the matrix is ignored.
         """
+        length, reach = len(band), band.shape[1] // 2
+        columns = torch.arange(length, device=band.device)[:, None] + torch.arange(-reach, reach + 1, device=band.device)
+        there = (columns >= 0) & (columns < length)
         counts = there.sum(dim=1)
-        return cls(columns[there].int(), weights.expand_as(columns)[there], (counts.cumsum(0) - counts).int())
+        return cls(columns[there].int(), band[there], (counts.cumsum(0) - counts).int())
+
+    def repeated(self, times: int, columns: int) -> Bags:
+        """The block diagonal matrix of `times` of this one, which has so many `columns`."""
+        blocks = torch.arange(times, dtype=torch.int32, device=self.starts.device)[:, None]
+        return Bags(
+            (self.columns + blocks * columns).flatten(),
+            self.weights.repeat(times),
+            (self.starts + blocks * len(self.columns)).flatten(),
+        )
 
     def __matmul__(self, dense: Tensor) -> Tensor:
         return F.embedding_bag(self.columns, dense, self.starts, mode="sum", per_sample_weights=self.weights)

@@ -40,7 +40,14 @@ class Lattice:
     read: Bags
 
     def filter(self, values: Tensor, *, transposed: bool = False) -> Tensor:
-        """`K @ values`, or `K.T @ values`, for `values` (points, channels) of the features' dtype."""
+        """`K @ values`, or `K.T @ values`, for `values` (points, channels) of the features' dtype.
+
+        The lattice never holds more numbers than `values`: where it has more points, channels take turns.
+        """
+        points, channels = values.shape
+        at_once = max(1, channels * points // max(len(self.splat.starts), 1))
+        if at_once < channels:
+            return torch.cat([self.filter(part, transposed=transposed) for part in values.split(at_once, dim=1)], dim=1)
         held = self.splat @ values
         for blur in reversed(self.blurs) if transposed else self.blurs:
             held = blur @ held
@@ -190,11 +197,19 @@ def _distinct(keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _blur(existing: Tensor, step: int, dtype: torch.dtype) -> Bags:
     """1/2, 1, 1/2 over the lattice points one step before, at, and one step after, as far as they exist."""
     wanted = existing + step
-    after = torch.searchsorted(existing, wanted).clamp_(max=max(len(existing) - 1, 0))
+    after = torch.searchsorted(existing, wanted, out_int32=True).clamp_(max=len(existing) - 1)
     found = existing[after] == wanted
-    here = torch.arange(len(existing), device=existing.device)
-    before = torch.full_like(here, -1)
-    before[after[found]] = here[found]
-    candidates = torch.stack([before, here, after], dim=1)
-    there = torch.stack([before >= 0, torch.ones_like(found), found], dim=1)
-    return Bags.of_candidates(candidates, torch.tensor([0.5, 1.0, 0.5], dtype=dtype, device=existing.device), there)
+    del wanted
+    here = found.nonzero().squeeze(1)
+    there = after[here]
+    counts = found.int() + 1
+    counts[there] += 1
+    starts = counts.cumsum(0, dtype=torch.int32).sub_(counts)
+    columns = torch.empty(len(existing) + 2 * len(here), dtype=torch.int32, device=existing.device)
+    weights = torch.full_like(columns, 0.5, dtype=dtype)
+    # Each bag: the point itself, the one after it, the one before it.
+    columns[starts] = torch.arange(len(existing), dtype=torch.int32, device=existing.device)
+    weights[starts] = 1.0
+    columns[starts[here] + 1] = there
+    columns[starts[there] + found[there].int() + 1] = here.int()
+    return Bags(columns, weights, starts)
