@@ -19,4 +19,5 @@ class Parts(Segmentation):
     def metric(self) -> PartsIoU:
         """Mean intersection over union over images with parts; the background is the class of that name, else the first."""
         named = [name.lower() for name in self.names]
-        return PartsIoU(self.names, background=named.index("background") if "background" in named else 0)
+        background = named.index("background") if "background" in named else 0
+        return PartsIoU(self.names, background=background, absent=self.absent)

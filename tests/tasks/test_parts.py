@@ -27,6 +27,16 @@ def test_the_background_is_found_by_name(classes: object, background: int) -> No
     assert not metric.sums.any()
 
 
+def test_absent_classes_count_as_asked() -> None:
+    """As in a segmentation."""
+    scores = {}
+    for absent in ("left_out", "zero"):
+        metric = Parts(classes=4, absent=absent).metric()
+        metric.update(torch.eye(4)[torch.tensor([[[0, 1]]])].permute(0, 3, 1, 2), torch.tensor([[[0, 1]]]))
+        scores[absent] = metric.compute()["mIoU"]
+    assert scores == {"left_out": 1, "zero": 0.5}
+
+
 def test_it_learns_from_images_without_a_part() -> None:
     """They are labelled: background everywhere."""
     loss = Parts(classes=3).loss(torch.zeros(1, 3, 2, 2), torch.zeros(1, 2, 2, dtype=torch.int64))

@@ -1,6 +1,5 @@
 """Which pixels belong to what catches the eye."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,8 +29,8 @@ class Saliency(ClassMap):
         )
 
     @classmethod
-    def draw(cls, image: np.ndarray, value: Any, *, names: Sequence[str] = ()) -> np.ndarray:
-        """The image with all but its salient objects dimmed; grey where nobody knows. There is nothing to name."""
+    def draw(cls, image: np.ndarray, value: Any) -> np.ndarray:
+        """The image with all but its salient objects dimmed; grey where nobody knows."""
         mask = np.asarray(value)
         lit = spotlight(image, mask == cls.salient)
         return np.where((mask == cls.unknown)[..., None], np.uint8(_UNKNOWN_GREY), lit)

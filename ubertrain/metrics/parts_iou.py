@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ubertrain.metrics.mean_iou import MeanIoU
+from ubertrain.metrics.mean_iou import Absent, MeanIoU
 
 
 class PartsIoU(MeanIoU):
@@ -15,11 +15,12 @@ class PartsIoU(MeanIoU):
 
     Args:
         classes: how many classes there are, or their names in the order of their ids.
-        background: the id that is no part.
+        background: the id that is no part; it is scored as a class, too.
+        absent: as for `MeanIoU`.
     """
 
-    def __init__(self, classes: int | Sequence[str], *, background: int = 0) -> None:
-        super().__init__(classes)
+    def __init__(self, classes: int | Sequence[str], *, background: int = 0, absent: Absent = "left_out") -> None:
+        super().__init__(classes, absent=absent)
         self.background = background
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
