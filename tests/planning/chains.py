@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import combinations, product
 
-from ubertrain.planning.chain import BranchCost, Chain, Keeping, NarrowCost, Narrowed, StageCost
+from ubertrain.planning.chain import BranchCost, Chain, HeadCost, Keeping, NarrowCost, Narrowed, StageCost
 from ubertrain.planning.schedule import BranchRun, Item, Products, Schedule, Span
 
 
@@ -46,6 +46,30 @@ def drawn_chain(seed: int, count: int, noted: int = 0, simple: bool = False) -> 
     draw.shuffle(branches)
     others = random.Random(seed + 1000 * count)  # so that chains without narrow branches stay as they were
     return chain_of(stages, tuple(replace(branch, narrow=_drawn_narrow(others, branch, stages)) for branch in branches))
+
+
+def drawn_chain_with_a_head(seed: int, count: int) -> Chain:
+    """The same, and one branch that couples its images has a head of one to three stages."""
+    chain, draw = drawn_chain(seed, count), random.Random(seed)
+    place = draw.randrange(len(chain.branches))
+    branches = list(chain.branches)
+    branches[place] = replace(branches[place], one_row=None, heads=(_drawn_head(draw, branches[place], chain.stages),))
+    return replace(chain, branches=tuple(branches))
+
+
+def _drawn_head(draw: random.Random, branch: BranchCost, stages: tuple[StageCost, ...]) -> HeadCost:
+    """Its stages need less than the branch as a whole, most of the time; stage 0 needs more where it makes the sums."""
+    drawn = [_drawn_stage(draw, number, 0) for number in range(draw.randint(1, 3))]
+    drawn[-1] = replace(drawn[-1], output=())
+    total, extra = sum(stages[tap].gradient for tap in branch.taps), draw.randint(0, 4)
+    first, products = drawn[0], drawn[0].products
+    first = replace(
+        first,
+        whole=replace(first.whole, backward_peak=first.whole.backward_peak + total + extra),
+        products=products and replace(products, backward_peak=products.backward_peak + total + extra),
+        tail_peak=first.tail_peak + total + draw.randint(0, 4),
+    )
+    return HeadCost(draw.randint(0, 2), tuple(drawn), first, draw.randint(1, 12), draw.randint(0, 1), 1.0)
 
 
 def _drawn_narrow(draw: random.Random, branch: BranchCost, stages: tuple[StageCost, ...]) -> NarrowCost | None:
@@ -112,7 +136,7 @@ def _drawn_branch(draw: random.Random, task: str, stages: tuple[StageCost, ...],
 
 
 def every_schedule(chain: Chain) -> Iterator[Schedule]:
-    """All schedules of the programme's class, every branch narrow, whole or one row at a time.
+    """All schedules of the programme's class, every branch narrow, whole, one row at a time or stage by stage.
 
     Left out are spans that end a span, and products kept there: they mean what their insides mean.
     """
@@ -126,7 +150,15 @@ def every_schedule(chain: Chain) -> Iterator[Schedule]:
                 if any(run.task in narrow and run.rows for run in runs):
                     continue
                 runs = [BranchRun(run.task, narrow=True) if run.task in narrow else run for run in runs]
-                yield Schedule((*items, *chain.unused), tuple(runs))
+                for heads in product(*map(_head_lists, chain.branches)):
+                    if not any(run.narrow and head for run, head in zip(runs, heads, strict=True)):
+                        staged = (replace(run, head=head) for run, head in zip(runs, heads, strict=True))
+                        yield Schedule((*items, *chain.unused), tuple(staged))
+
+
+def _head_lists(branch: BranchCost) -> tuple[tuple[Item, ...], ...]:
+    """Nothing, and all lists of items over the stages of a head."""
+    return ((), *(found for head in branch.heads for found in _lists(0, len(head.stages), head.stages, in_span=False)))
 
 
 def _late_sets(chain: Chain) -> Iterator[set[int]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.planning.chains import branch, chain_of, drawn_chain, every_schedule, stage
+from tests.planning.chains import branch, chain_of, drawn_chain, drawn_chain_with_a_head, every_schedule, stage
 from tests.planning.unrestricted import least_work
 from ubertrain.planning.chain import Chain, Keeping
 from ubertrain.planning.optimal import Table
@@ -23,9 +23,8 @@ def cheapest(chain: Chain) -> dict[int, float]:
     return best
 
 
-def check_against_all_schedules(seed: int, count: int) -> None:
+def check_against_all_schedules(chain: Chain) -> None:
     """Compare every budget from below the least peak to above the largest."""
-    chain = drawn_chain(seed, count)
     best, programme = cheapest(chain), Programme(chain)
     least = float("inf")
     for budget in range(min(best) - 1, max(best) + 2):
@@ -39,14 +38,27 @@ def check_against_all_schedules(seed: int, count: int) -> None:
 @pytest.mark.parametrize(("seed", "count"), DRAWN)
 def test_no_schedule_of_the_class_is_better(seed: int, count: int) -> None:
     """At every budget the least work among all schedules whose simulated peak fits; nothing exactly where none fits."""
-    check_against_all_schedules(seed, count)
+    check_against_all_schedules(drawn_chain(seed, count))
+
+
+@pytest.mark.parametrize(("seed", "count"), [(seed, count) for count in (1, 2, 3) for seed in range(25)])
+def test_no_schedule_with_a_head_of_several_stages_is_better(seed: int, count: int) -> None:
+    """The same where the stages of one head may be recomputed, too, at the top and inside the trunk's backward."""
+    check_against_all_schedules(drawn_chain_with_a_head(seed, count))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 130))
+def test_no_schedule_with_a_head_of_several_stages_is_better_on_longer_chains(seed: int) -> None:
+    """The same with four stages."""
+    check_against_all_schedules(drawn_chain_with_a_head(seed, 4))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seed", "count"), SLOW)
 def test_no_schedule_of_the_class_is_better_on_longer_chains(seed: int, count: int) -> None:
     """The same with up to six stages."""
-    check_against_all_schedules(seed, count)
+    check_against_all_schedules(drawn_chain(seed, count))
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -109,6 +109,36 @@ class NarrowCost:
 
 
 @dataclass(frozen=True)
+class HeadCost:
+    """What a head of several stages costs, run on some rows: a chain that its loss ends, on levels that are there.
+
+    Attributes:
+        held: bytes that are there all the while: copies of levels, losses of other rows.
+        stages: numbered from 0; value -1 are the levels. The gradients of the levels go into sums that are there already. The
+            last stage holds nothing of its output, the prediction, and where it is kept, `kept` is what it needs more than the
+            loss alone, from its forward to its backward.
+        first: stage 0 where it makes those sums, which are in its peaks.
+        loss_peak: most bytes during the loss and its backward, the prediction and its gradient included.
+        left: bytes that are left of the loss until the end, the prediction's gradient not included.
+        loss_work: forward and backward of the loss.
+    """
+
+    held: int
+    stages: tuple[StageCost, ...]
+    first: StageCost
+    loss_peak: int
+    left: int
+    loss_work: float
+
+    def chain(self, *, fresh: bool) -> Chain:
+        """The stages as a trunk, on whose last one the loss runs as a branch; `fresh`: where they make the sums."""
+        stages = (self.first, *self.stages[1:]) if fresh else self.stages
+        last = len(stages) - 1
+        loss = BranchCost("loss", (last,), 1, self.loss_peak, self.loss_peak, None, 0, self.left, False, self.loss_work)
+        return Chain(stages, (), (loss,), (loss.task,), "", 0, 0.0, 1)
+
+
+@dataclass(frozen=True)
 class BranchCost:
     """What a branch costs beyond its taps' values and what is already summed of their gradients.
 
@@ -124,6 +154,8 @@ class BranchCost:
         may_be_late: whether it can run inside the trunk's backward.
         work: forward and backward.
         narrow: what it costs to run narrow; None if it cannot.
+        heads: what the stages of its head cost, on all rows, and on one row at a time if images are apart; none if the head
+            runs only as one.
     """
 
     task: str
@@ -137,6 +169,7 @@ class BranchCost:
     may_be_late: bool
     work: float
     narrow: NarrowCost | None = None
+    heads: tuple[HeadCost, ...] = ()
 
     def peak(self, rows: int | None, *, fresh: int, total: int) -> int:
         """Most bytes when `rows` images run at a time.
@@ -220,7 +253,12 @@ def _branch(data: dict[str, Any]) -> BranchCost:
     narrow = data["narrow"]
     if narrow is not None:
         narrow = NarrowCost(**narrow | {"levels": tuple(Narrowed(**level) for level in narrow["levels"])})
-    return BranchCost(**data | {"taps": tuple(data["taps"]), "narrow": narrow})
+    heads = tuple(map(_head, data["heads"]))
+    return BranchCost(**data | {"taps": tuple(data["taps"]), "narrow": narrow, "heads": heads})
+
+
+def _head(data: dict[str, Any]) -> HeadCost:
+    return HeadCost(**data | {"stages": tuple(map(_stage, data["stages"])), "first": _stage(data["first"])})
 
 
 def _stage(data: dict[str, Any]) -> StageCost:

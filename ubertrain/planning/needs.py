@@ -8,17 +8,29 @@ chain alone and is summed here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ubertrain.planning.chain import BranchCost, Chain, Keeping, NarrowCost, Narrowed
+from ubertrain.planning.schedule import Item
+from ubertrain.planning.ways import Way, Ways
 
 Bytes = NDArray[np.int64]
 Work = NDArray[np.float64]
 
+
+class Staged(NamedTuple):
+    """A head that runs stage by stage, and what its branch costs then."""
+
+    head: tuple[Item, ...]
+    cost: BranchCost
+
+
+Heads = Mapping[str, Sequence[Staged]]
+"""Task -> ways to run its head stage by stage."""
 
 _ABSENT = Keeping(0, 0, 0, np.inf)
 
@@ -43,14 +55,15 @@ class Needs:
         late_held: [s, p] most bytes while tap p is, if a span from s to p is held.
         first_kept: [way, s] most bytes while stage s runs for the first time, what narrow branches hold of taps included.
         starts: bytes that are there from the start to the end.
-        top_need: most bytes during the branches that run at the top, beside all that is held.
-        branch_work: of all branches.
+        top: what the branches at the top need beside all that is held.
+        late: tap -> what the branches that read it late need, beside its stage or the span that ends there.
+        branch_work: of all branches, if their heads run as one.
     """
 
-    def __init__(self, chain: Chain, late: Iterable[int], narrow: Iterable[str] = ()) -> None:
+    def __init__(self, chain: Chain, late: Iterable[int], narrow: Iterable[str] = (), heads: Heads | None = None) -> None:
         stages, self.count = chain.stages, len(chain.stages)
         late = set(late)
-        reads = _Reads(chain, set(narrow))
+        reads = _Reads(chain, set(narrow), heads or {})
         top = [branch for branch in chain.branches if not (branch.may_be_late and set(branch.taps) <= late)]
         tapped = sorted({tap for branch in top if not reads.narrow(branch) for tap in branch.taps})
         lefts = np.zeros(self.count + 1, np.int64)
@@ -78,14 +91,16 @@ class Needs:
         self.kept_work = np.array([[keeping.backward for keeping in way] for way in keepings]) + np.diff(forward)
         self.first_kept = self.forward_peak + _before(reads.held)
         self.first_kept = np.maximum(self.first_kept, (self.kept + reads.hold_need) * (reads.hold_need > 0))
-        late_need = _array(
-            before[t] - lefts[t] + reads.late_need(t, [b for b in chain.branches if b not in top and b.taps == (t,)])
+        self.late = {
+            t: reads.late(t, [b for b in chain.branches if b not in top and b.taps == (t,)], int(before[t] - lefts[t]))
             for t in range(self.count)
-        )
-        is_late = _array(t in late or reads.narrowed[t] for t in range(self.count))
+            if t in late or reads.narrowed[t]
+        }
+        late_need = _array(self.late[t].steps[0][0] if t in self.late else 0 for t in range(self.count))
+        is_late = _array(t in self.late for t in range(self.count))
         self.late_kept, self.late_held = (late_need + self.kept) * is_late, (late_need + self.hold) * is_late
         self.starts = chain.starts
-        self.top_need = reads.top_need(top)
+        self.top = reads.top(top)
         self.branch_work = float(sum(branch.work for branch in chain.branches) + reads.work)
 
     def _passes(self, chain: Chain, tapped: set[int], copies: Bytes, reads: _Reads | None = None) -> Bytes:
@@ -121,7 +136,8 @@ class _Reads:
         work: what narrow branches do more.
     """
 
-    def __init__(self, chain: Chain, narrow: set[str]) -> None:
+    def __init__(self, chain: Chain, narrow: set[str], heads: Heads) -> None:
+        self._heads = heads
         self._chain, self._narrow = chain, {branch.task: branch.narrow for branch in chain.branches if branch.task in narrow}
         count = len(chain.stages)
         levels = [[level for branch in chain.branches for level in self._levels(branch, t)] for t in range(count)]
@@ -140,35 +156,47 @@ class _Reads:
         """What a branch costs that runs narrow; None if it does not."""
         return self._narrow.get(branch.task)
 
-    def top_need(self, branches: list[BranchCost]) -> int:
-        """Most bytes while the branches at the top run, last to first, with the sums, losses and gradients that they leave."""
+    def top(self, branches: list[BranchCost]) -> Ways:
+        """What the branches at the top need, last to first, with the sums, losses and gradients that they leave."""
         gradients = [stage.gradient for stage in self._chain.stages]
-        held, sums, need = int(self.held.sum()), set[int](), 0
+        held, sums, found = int(self.held.sum()), set[int](), list[tuple[str, list[Way]]]()
         for branch in reversed(branches):
             fresh = sum(gradients[tap] for tap in branch.taps if tap not in sums)
             if narrow := self.narrow(branch):
-                need = max(need, held + narrow.peak)
+                found.append((branch.task, [Way(held + narrow.peak, 0.0)]))
                 held += branch.left + narrow.gradient - narrow.held
             else:
-                need = max(need, held + smallest_peak(branch, fresh, sum(gradients[tap] for tap in branch.taps)))
+                found.append((branch.task, self._ways(branch, held, fresh, sum(gradients[tap] for tap in branch.taps))))
                 held += branch.left + fresh
                 sums |= set(branch.taps)
-        return need
+        return Ways(found)
 
-    def late_need(self, tap: int, late: list[BranchCost]) -> int:
-        """Most bytes while a tap is read late, by the `late` branches and the narrow ones: its gradient, sums and losses."""
+    def late(self, tap: int, late: list[BranchCost], before: int) -> Ways:
+        """What is needed while a tap is read late, by the `late` branches and the narrow ones: its gradient, sums and losses.
+
+        Args:
+            tap: its number.
+            late: the branches that run then.
+            before: bytes that are there besides.
+        """
         gradient = self._chain.stages[tap].gradient
-        held, fresh, need, read = int(self.gradients[tap]), gradient, 0, False
+        held, fresh, read, found = before + int(self.gradients[tap]), gradient, False, list[tuple[str, list[Way]]]()
         coming = 0 if tap == len(self._chain.stages) - 1 else gradient
         for branch in reversed(self._chain.branches):
             for level in reversed(self._levels(branch, tap)):
                 held -= level.gradient
-                need = max(need, held + coming + (level.later_peak if read else level.first_peak))
+                found.append((branch.task, [Way(held + coming + (level.later_peak if read else level.first_peak), 0.0)]))
                 held, fresh, read = held + fresh, 0, True
             if branch in late:
-                need = max(need, held + coming + smallest_peak(branch, fresh, gradient))
+                found.append((branch.task, self._ways(branch, held + coming, fresh, gradient)))
                 held, fresh, read = held + fresh + branch.left, 0, True
-        return need
+        return Ways(found)
+
+    def _ways(self, branch: BranchCost, held: int, fresh: int, total: int) -> list[Way]:
+        """How a branch may run beside `held` bytes; as one first."""
+        whole = Way(held + smallest_peak(branch, fresh, total), 0.0)
+        staged = self._heads.get(branch.task, ())
+        return [whole, *(Way(held + smallest_peak(s.cost, fresh, total), s.cost.work - branch.work, s.head) for s in staged)]
 
     def _levels(self, branch: BranchCost, tap: int) -> list[Narrowed]:
         narrow = self.narrow(branch)

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ubertrain.planning.chain import Chain
-from ubertrain.planning.needs import Bytes, Needs, Work
+from ubertrain.planning.needs import Bytes, Heads, Needs, Work
 from ubertrain.planning.schedule import Item, Products, Span
 
 TIE = 1e-12
@@ -54,16 +54,25 @@ class Table:
         slot: bytes of a slot.
         slots: the largest budget. Time is about L**3 * slots / 6, memory L**2 * slots * 4 bytes.
         narrow: the branches that run narrow: all that read a tap, or none.
+        heads: the ways to run heads stage by stage that may be chosen.
 
     Attributes:
         late, slot, narrow: as given.
         steps: (slots, work) wherever one slot more saves work, in rising order of slots.
     """
 
-    def __init__(self, chain: Chain, late: frozenset[int], slot: int, slots: int, narrow: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        late: frozenset[int],
+        slot: int,
+        slots: int,
+        narrow: frozenset[str] = frozenset(),
+        heads: Heads | None = None,
+    ) -> None:
         self.late, self.slot, self.narrow, self._width = late, slot, narrow, slots + 1
         self._names = [stage.name for stage in chain.stages]
-        self._needs = needs = Needs(chain, late, narrow)
+        self._needs = needs = Needs(chain, late, narrow, heads)
         self._count = needs.count
         self._hold = np.minimum(_nearest(needs.hold, slot), self._width)
         self._kept = np.diff(self._up(np.cumsum(needs.kept, axis=1)), axis=1, prepend=0)
@@ -72,6 +81,7 @@ class Table:
         self._kind = np.float32 if self._count > SINGLE and slot > 1 else np.float64
         self._tie = TIE if self._kind is np.float64 else 1e-6
         self._whole_is_least = bool((needs.kept_work[0] <= needs.kept_work[1]).all())
+        self._late_work = {t: self._row(ways.steps) for t, ways in needs.late.items() if len(ways.steps) > 1}
         self._buffer = np.empty((self._count, self._width), self._kind)
         self._solve_inside()
         self._levels = _levels(needs)
@@ -79,48 +89,71 @@ class Table:
         del self._buffer
         self.steps = _steps(self._top[0], self._tie)
 
-    def trunk(self, slots: int) -> tuple[Item, ...]:
-        """The cheapest trunk that the programme finds for `slots` slots, which must be enough."""
+    def schedule(self, slots: int) -> tuple[tuple[Item, ...], dict[str, tuple[Item, ...]]]:
+        """The cheapest trunk that the programme finds for `slots` slots, which must be enough, and the heads not run as one."""
         items: list[Item] = []
+        heads: dict[str, tuple[Item, ...]] = {}
         s, level, m = 0, 0, slots
         while s < self._count:
             taken, rest = self._levels[s][level], self._after[s][level]
             options = self._ways_at(s, m, self._top_keep(s, taken))
-            works = [work + self._top[rest[0], m - hold] if work < np.inf else np.inf for work, hold in options]
+            works = [work + self._behind[rest[0], m - hold] if work < np.inf else np.inf for work, hold in options]
             left = m - self._hold[s, s:]
             fits = (self._top_spans(s, taken) <= m) & (left >= 0)
-            spans = np.where(fits, self._again[s, s:, m] + self._top[rest, np.maximum(left, 0)], np.inf)
+            spans = np.where(fits, self._again[s, s:, m] + self._behind[rest, np.maximum(left, 0)], np.inf)
             choice = _first([*works, *spans], self._tie)
             if choice < len(works):
                 items.append(self._item(s, choice))
                 p, m = s, m - options[choice][1]
             else:
                 p = s + choice - len(works)
-                items.append(Span(self._inside(s, p, m)))
+                items.append(Span(self._inside(s, p, m, heads)))
                 m = int(left[p - s])
+            heads |= self._late_heads(p, m)
             s, level = p + 1, rest[p - s] - self._starts[p + 1]
-        return tuple(items)
+        taken = self._levels[s][level]
+        return tuple(items), heads | self._needs.top.heads(lambda need: int(self._up(taken + need)) <= m)
 
-    def _inside(self, s: int, t: int, m: int) -> tuple[Item, ...]:
-        """The items of a span from s to t that is recomputed with m slots free."""
+    def _inside(self, s: int, t: int, m: int, heads: dict[str, tuple[Item, ...]]) -> tuple[Item, ...]:
+        """The items of a span from s to t that is recomputed with m slots free; how late branches run is put into `heads`."""
         items: list[Item] = []
         forward = self._needs.again
         while s < t:
             options = self._ways_at(s, m, self._inside_keep(s, t).tolist())
             later = forward[s + 1, t]
-            works = [work + self._again[s + 1, t, m - hold] - later if work < np.inf else np.inf for work, hold in options]
+            works = [
+                work + self._again[s + 1, t, m - hold] - later + self._late_at(s, m - hold) if work < np.inf else np.inf
+                for work, hold in options
+            ]
             left = m - self._hold[s, s:t]
             fits = (self._inside_spans(s, t)[s:] <= m) & (left >= 0)
             rest = self._again[np.arange(s + 1, t + 1), t, np.maximum(left, 0)] - forward[s + 1 : t + 1, t]
+            rest += [self._late_at(p, max(int(free), 0)) for p, free in enumerate(left, start=s)]
             choice = _first([*works, *np.where(fits, self._again[s, s:t, m] + rest, np.inf)], self._tie)
             if choice < len(works):
                 items.append(self._item(s, choice))
-                s, m = s + 1, m - options[choice][1]
+                p, m = s, m - options[choice][1]
             else:
                 p = s + choice - len(works)
-                items.append(Span(self._inside(s, p, m)))
-                s, m = p + 1, int(left[p - s])
+                items.append(Span(self._inside(s, p, m, heads)))
+                m = int(left[p - s])
+            heads |= self._late_heads(p, m)
+            s = p + 1
         return (*items, self._names[t])
+
+    def _late_at(self, tap: int, m: int) -> float:
+        """What late branches of a tap do more than as one, with m slots free beside it."""
+        return float(self._late_work[tap][m]) if tap in self._late_work else 0.0
+
+    def _late_heads(self, tap: int, m: int) -> dict[str, tuple[Item, ...]]:
+        return self._needs.late[tap].heads(lambda need: int(self._up(need)) <= m) if tap in self._needs.late else {}
+
+    def _row(self, steps: Sequence[tuple[int, float]]) -> Work:
+        """Work by free slots; below the first step that of the first, as needs are looked at elsewhere."""
+        row = np.full(self._width, steps[0][1])
+        for need, work in steps:
+            row[self._up(need) :] = work
+        return row
 
     def _item(self, s: int, way: int) -> Item:
         return Products(self._names[s]) if way else self._names[s]
@@ -136,6 +169,7 @@ class Table:
         self._again = np.empty((count, count, self._width), self._kind)
         self._least = np.full((count, count), self._width)
         rows, shifted = np.empty((2, count, self._width), self._kind)
+        behind = np.empty_like(rows) if self._late_work else rows  # the same with the late branches of the stage before
         for t in range(count):
             rows[t] = np.inf
             enough = int(self._up(needs.tail_need[t]))  # slots that suffice to keep all from s on, so that no span pays
@@ -145,12 +179,15 @@ class Table:
                 if s < t:
                     rows[s] = np.inf
                     for way, need in enumerate(keep_needs[s]):
-                        self._keep(rows[s], rows[s + 1], way, s, need)
-                    enough = max(keep_needs[s][0], enough + int(self._kept[0, s])) if self._whole_is_least else self._width
-                    self._close(rows[s, :enough], s, span_needs[s, s:], rows[s + 1 :], shifted[s + 1 : t + 1, :enough])
+                        self._keep(rows[s], behind[s + 1], way, s, need)
+                    enough = max(enough, self._free_of_work(s)) + int(self._kept[0, s])
+                    enough = max(keep_needs[s][0], enough) if self._whole_is_least else self._width
+                    self._close(rows[s, :enough], s, span_needs[s, s:], behind[s + 1 :], shifted[s + 1 : t + 1, :enough])
                 self._least[s, t] = np.count_nonzero(rows[s] == np.inf)
                 if s:
-                    _shift(rows[s], self._usual[s - 1], out=shifted[s])
+                    if self._late_work:
+                        np.add(rows[s], self._late_work.get(s - 1, 0.0), out=behind[s])
+                    _shift(behind[s], self._usual[s - 1], out=shifted[s])
             np.add(rows[: t + 1], needs.again[: t + 1, t, None], out=self._again[: t + 1, t])
 
     def _solve_top(self) -> None:
@@ -159,16 +196,24 @@ class Table:
         self._starts = np.cumsum([0, *map(len, levels)])
         self._after = [self._next(s) for s in range(count)]
         self._top, shifted = np.full((2, self._starts[-1], self._width), np.inf, self._kind)
+        self._behind = np.empty_like(self._top) if self._late_work else self._top
         for row, taken in zip(self._top[self._starts[count] :], levels[count], strict=True):
-            row[self._up(taken + needs.top_need) :] = needs.branch_work
+            for need, work in needs.top.steps:
+                row[self._up(taken + need) :] = needs.branch_work + work
         for s in range(count, -1, -1):
             for level, taken in enumerate(levels[s] if s < count else ()):
                 row, rest = self._top[self._starts[s] + level], self._after[s][level]
                 for way, need in enumerate(self._top_keep(s, taken)):
-                    self._keep(row, self._top[rest[0]], way, s, need)
-                self._close(row, s, self._top_spans(s, taken), self._top[rest], shifted[rest])
+                    self._keep(row, self._behind[rest[0]], way, s, need)
+                self._close(row, s, self._top_spans(s, taken), self._behind[rest], shifted[rest])
             for place in range(self._starts[s], self._starts[s + 1] if s else 0):
-                _shift(self._top[place], self._usual[s - 1], out=shifted[place])
+                if self._late_work:
+                    np.add(self._top[place], self._late_work.get(s - 1, 0.0), out=self._behind[place])
+                _shift(self._behind[place], self._usual[s - 1], out=shifted[place])
+
+    def _free_of_work(self, tap: int) -> int:
+        """Slots free beside a tap with which its late branches do no more than as one."""
+        return int(self._up(self._needs.late[tap].steps[-1][0])) if tap in self._late_work else 0
 
     def _next(self, s: int) -> NDArray[np.intp]:
         """[level, p - s] the row of `_top` behind a span from s to p."""

@@ -5,16 +5,18 @@ alone. The values of taps stay for the branches that run at the top; then these 
 sum stays until its stage is back-propagated. In the backward a span is first run again, up to its last stage, whose recompute
 stops as soon as the last tensor that is needed is back; spans inside it keep their outputs only and are recomputed in their
 turn. A late branch runs when the gradient of its tap is complete, outside of every span that ends there. A narrow branch runs
-at the top, on what is held of its levels since the forward; where a late one would run, its levels are narrowed again.
+at the top, on what is held of its levels since the forward; where a late one would run, its levels are narrowed again. A branch
+whose head runs stage by stage is a step of its own, with these rules, in one moment of the whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ubertrain.errors import ScheduleError
-from ubertrain.planning.chain import BranchCost, Chain, Keeping, Narrowed, StageCost
+from ubertrain.planning.chain import BranchCost, Chain, HeadCost, Keeping, Narrowed, StageCost
 from ubertrain.planning.schedule import BranchRun, Item, Products, Schedule, Span, stage_of
 
 
@@ -64,8 +66,9 @@ def simulate(chain: Chain, schedule: Schedule) -> Usage:
         schedule: names every stage of the chain once, in order.
 
     Raises:
-        ScheduleError: the schedule names other stages, keeps products of a stage that does not allow it, splits the rows of a
-            branch that couples images, or splits the batch, for which a chain of its own must be measured.
+        ScheduleError: the schedule names other stages, of the trunk or a head, keeps products of a stage that does not allow
+            it, splits the rows of a branch that couples images, or splits the batch, for which a chain of its own must be
+            measured.
     """
     if schedule.stages != chain.names:
         raise ScheduleError(f"the schedule and the chain differ in their stages: {schedule} against {' '.join(chain.names)}")
@@ -81,6 +84,43 @@ def simulate(chain: Chain, schedule: Schedule) -> Usage:
     return Usage(peak, walk.work, _difference(walk.work, least), tuple(walk.moments))
 
 
+@lru_cache(4096)
+def by_stages(branch: BranchCost, head: tuple[Item, ...]) -> BranchCost:
+    """What a branch costs if its head runs as `head` says; nothing means as one.
+
+    Raises:
+        ScheduleError: the head has other stages, or one of which products cannot be kept.
+    """
+    if not head:
+        return branch
+    if not branch.heads:
+        raise ScheduleError(f"the head of branch {branch.task!r} runs only as one; drop {Span(head)}")
+    whole, *one = branch.heads
+    first, later, work = _head(whole, head, fresh=True), _head(whole, head, fresh=False), branch.work
+    one_row, per_row = (later[0], 0) if branch.rows == 1 else (None, 0)
+    if one and branch.rows > 1:
+        one_row = _head(one[0], head, fresh=False)[0]
+        per_row = -(-max(0, later[0] - one_row) // (branch.rows - 1))
+    more = max(0.0, later[1])
+    return replace(
+        branch,
+        first_peak=first[0],
+        later_peak=later[0],
+        one_row=one_row,
+        per_row=per_row,
+        work=work + more,
+        narrow=None,
+        heads=(),
+    )
+
+
+def _head(cost: HeadCost, head: tuple[Item, ...], *, fresh: bool) -> tuple[int, float]:
+    """Peak bytes of a head that runs stage by stage, and what it does more than otherwise."""
+    chain = cost.chain(fresh=fresh)
+    usage = simulate(chain, Schedule(head))
+    return cost.held + usage.peak_bytes - chain.starts, usage.recompute_work
+
+
 def _difference(work: float, least: float) -> float:
     """What is more than the least; sums in another order differ by a trace."""
     return 0.0 if abs(work - least) < 1e-12 * least else work - least
@@ -93,9 +133,10 @@ class _Walk:
         self.chain = chain
         self.number = {stage.name: number for number, stage in enumerate(chain.stages)}
         self.runs = {run.task: run for run in schedule.branches}
-        self.late = [branch for branch in chain.branches if branch.may_be_late and self._run(branch).late]
-        self.narrow = {branch.task: branch.narrow for branch in chain.branches if branch.narrow and self._run(branch).narrow}
-        self.top = [branch for branch in chain.branches if branch not in self.late]
+        self.all = [by_stages(branch, self._run(branch).head) for branch in chain.branches]
+        self.late = [branch for branch in self.all if branch.may_be_late and self._run(branch).late]
+        self.narrow = {branch.task: branch.narrow for branch in self.all if branch.narrow and self._run(branch).narrow}
+        self.top = [branch for branch in self.all if branch not in self.late]
         self.tapped = {tap for branch in self.top for tap in branch.taps if branch.task not in self.narrow}
         self.live = chain.starts
         self._inside = 0
@@ -186,13 +227,13 @@ class _Walk:
 
     def _hold_narrow(self, tap: int, current: int) -> None:
         """What narrow branches hold of a tap that has just been made; `current` are bytes alive beside what is held."""
-        for branch in self.chain.branches:
+        for branch in self.all:
             for level in self._levels(branch, tap):
                 self._moment(f"narrow {branch.task} at {self.chain.stages[tap].name}", current + level.hold_peak, level.held)
                 self.live += level.held
 
     def _late(self, tap: int) -> None:
-        for branch in reversed(self.chain.branches):
+        for branch in reversed(self.all):
             if branch in self.late and branch.taps == (tap,):
                 self._branch(branch, incoming=self._incoming(tap))
             for level in reversed(self._levels(branch, tap)):
