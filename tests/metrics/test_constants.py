@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ubertrain.metrics import AngularError, BoundaryF, DepthErrors, MeanIoU, Metric
-from ubertrain.metrics.constants import ConstantDepth, MajorityClass, MeanNormal, NoBoxes
+from ubertrain.metrics.constants import ConstantDepth, Hatching, MajorityClass, MeanNormal, NoBoxes
 
 
 def test_the_majority_class_is_counted_over_labelled_pixels() -> None:
@@ -48,15 +48,16 @@ def test_the_mean_normal_is_the_direction_of_the_sum() -> None:
     torch.testing.assert_close(answer, F.normalize(normals.sum((0, 2, 3)), dim=0).view(1, 3, 1, 1).expand_as(answer))
 
 
-def test_boundaries_everywhere_find_all_at_the_precision_of_chance() -> None:
-    """Full recall; precision is the share of pixels near a boundary: 2 * 4 + 1 of 321 rows."""
-    target = torch.zeros(1, 1, 321, 481, dtype=torch.uint8)
-    target[..., 100, :] = 1
-    metric = BoundaryF()
-    metric.update(metric.constant().prediction(target), target)
-    scores = metric.compute()
-    assert scores["recall"] == 1
-    assert scores["precision"] == pytest.approx(9 / 321)
+def test_hatching_is_as_dense_as_the_drawings() -> None:
+    """By annotators who know the pixel, or class by class."""
+    target = torch.zeros(2, 3, 40, 30, dtype=torch.uint8)
+    target[:, 0, ::8], target[:, 1, ::4], target[:, 2] = 1, 1, 255
+    one, many = Hatching(), Hatching(3)
+    for image in target:
+        one.observe(image[None])
+        many.observe(image[None])
+    assert one.prediction(target).sum(dim=(1, 2)).tolist() == [8 * 30] * 2  # every 5th row: 3 of 16 pixels are drawn
+    assert many.prediction(target).sum(dim=(2, 3)).tolist() == [[5 * 30, 10 * 30, 2 * 30]] * 2
 
 
 def test_no_boxes_are_padding_only() -> None:

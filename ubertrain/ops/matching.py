@@ -116,10 +116,11 @@ class _Pairs:
     def augment(self) -> None:
         """Add pairs along alternating paths until there are as many as there can be."""
         count = self.field.count
-        single, full = self.partner < 0, (self.mate.reshape(-1, count) >= 0).all(axis=1)
-        open_map = ~full & (np.bincount(self.pixels[0][single], minlength=len(full)) > 0)
-        reach = _Reach(self, np.flatnonzero(open_map[self.pixels[0]]))
-        roots = np.flatnonzero(single & open_map[self.pixels[0]])
+        single = self.partner < 0
+        missed: np.ndarray = (self.mate.reshape(-1, count) < 0).any(axis=1)  # maps with a single right
+        missed &= np.bincount(self.pixels[0][single], minlength=len(missed)) > 0  # and a single left
+        reach = _Reach(self, np.flatnonzero(missed[self.pixels[0]]))
+        roots = np.flatnonzero(single & missed[self.pixels[0]])
         while len(roots) and self._grow(reach, roots):
             roots = roots[self.partner[roots] < 0]
 
