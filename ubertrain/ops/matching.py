@@ -117,7 +117,7 @@ class _Pairs:
         """Add pairs along alternating paths until there are as many as there can be."""
         count = self.field.count
         single = self.partner < 0
-        missed: np.ndarray = (self.mate.reshape(-1, count) < 0).any(axis=1)  # maps with a single right
+        missed = np.asarray((self.mate.reshape(-1, count) < 0).any(axis=1))  # maps with a single right
         missed &= np.bincount(self.pixels[0][single], minlength=len(missed)) > 0  # and a single left
         reach = _Reach(self, np.flatnonzero(missed[self.pixels[0]]))
         roots = np.flatnonzero(single & missed[self.pixels[0]])
