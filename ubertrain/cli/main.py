@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ubertrain.cli import codebook, config, data, evaluate, plan, predict, tasks, train
+from ubertrain.cli import codebook, config, data, evaluate, plan, predict, score, tasks, train
 from ubertrain.cli.errors import CleanErrors
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("plan")(plan.plan)
 app.command("tasks")(tasks.tasks)
 app.command("data")(data.data)
 app.command("codebook")(codebook.codebook)
+app.add_typer(score.app, name="score")
 app.add_typer(config.app, name="config")
 
 

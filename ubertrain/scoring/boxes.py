@@ -73,7 +73,7 @@ def score_boxes(
     watch(len(images), len(images))
     without = sum(name not in found for name in images)
     return Score(
-        protocol=f"{sentence}; {without} images without a detection",
+        protocol=f"{sentence}; images without any detection: {without}",
         scores=scores,
         images=len(images),
         skipped={name: "no truth" for name in sorted(found) if name not in true.images},

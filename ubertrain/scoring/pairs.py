@@ -54,6 +54,8 @@ def pairs(
 ) -> Pairs:
     """Pair the files of two folders, and of the folders in them, by what their names begin with.
 
+    Folders do not matter unless two files in one of the trees have the same name; then the paths must agree.
+
     Args:
         predictions: a folder, or the only file.
         truth: a folder, or the only file; two files belong together whatever their names.
@@ -70,10 +72,11 @@ def pairs(
     if predictions.is_file() and truth.is_file():
         name = _id(truth, truth_endings) or truth.stem
         return Pairs((Pair(name, predictions, truth),), {})
-    predicted, true = (
-        by_id(predictions, endings, "predictions", "--pred-ending"),
-        by_id(truth, truth_endings, "truth", "--truth-ending"),
-    )
+    predicted = _files(predictions, endings, "predictions", "--pred-ending")
+    true = _files(truth, truth_endings, "truth", "--truth-ending")
+    names = _by_name(predicted), _by_name(true)
+    if names[0] is not None and names[1] is not None:
+        predicted, true = names[0], names[1]
     return match(predicted, true, predictions, truth, naming)
 
 
@@ -124,27 +127,41 @@ def listed(only: Path, true: Mapping[str, Path], truth: Path) -> list[str]:
 
 
 def by_id(folder: Path, endings: Sequence[str], what: str, option: str) -> dict[str, Path]:
-    """The files in and under `folder` by what stands before their ending.
+    """The files in and under `folder` by what stands before their ending: names, or, should two be the same, paths.
 
     Raises:
         DataError: there is no such folder, no such file, or two files with one id; the message calls them `what` and the option
             that sets the ending `option`.
     """
+    files = _files(folder, endings, what, option)
+    names = _by_name(files)
+    return files if names is None else names
+
+
+def _files(folder: Path, endings: Sequence[str], what: str, option: str) -> dict[str, Path]:
+    """As `by_id`, by paths relative to the folder."""
     if not folder.exists():
-        raise DataError(f"{folder}: there is no such folder; it should hold the {what}")
+        raise DataError(f"{folder}: there is no such file or folder; it should hold the {what}")
     found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
         name = _id(file, endings)
         if name is None or file.name.startswith(".") or not file.is_file():
             continue
-        if name in found:
+        path = (file.relative_to(folder).parent / name).as_posix()
+        if path in found:
             raise DataError(
-                f"{found[name]} and {file} are both {what} of {name!r}; say which with {option}, e.g. {file.suffix}"
+                f"{found[path]} and {file} are both {what} of {name!r}; say which with {option}, e.g. {file.suffix}"
             )
-        found[name] = file
+        found[path] = file
     if not found:
         raise DataError(f"{folder}: no {what}; expected files that end in {', '.join(endings)} ({option} can set another)")
     return found
+
+
+def _by_name(files: Mapping[str, Path]) -> dict[str, Path] | None:
+    """The files by the last part of their paths, or None if two have the same."""
+    names = {path.rpartition("/")[2]: file for path, file in files.items()}
+    return names if len(names) == len(files) else None
 
 
 def _id(file: Path, endings: Sequence[str]) -> str | None:

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ubertrain.metrics.mean_iou import Absent
+from ubertrain.scoring.class_lists import KNOWN_CLASSES
 from ubertrain.scoring.each import Watch, unwatched
 from ubertrain.scoring.id_maps import Encoding
 from ubertrain.scoring.pairs import PLAIN, Naming
 from ubertrain.scoring.score import Score
-from ubertrain.scoring.segmentation import KNOWN_CLASSES, score_segmentation
+from ubertrain.scoring.segmentation import score_segmentation
 
 
 def score_parts(

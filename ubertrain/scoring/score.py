@@ -28,25 +28,18 @@ class Score:
     curve: tuple[Mapping[str, float], ...] | None = None
 
     def json(self) -> dict[str, Any]:
-        """Everything in plain dicts, lists and numbers; what there is none of is left out."""
+        """Everything but the scores of single images in plain dicts, lists and numbers; what there is none of is left out."""
         form: dict[str, Any] = {"protocol": self.protocol, "scores": dict(self.scores), "images": self.images}
         form["skipped"] = dict(self.skipped)
-        for name, table in (("classes", self.classes), ("per_image", self.per_image)):
-            if table:
-                form[name] = {row: dict(values) for row, values in table.items()}
+        if self.classes:
+            form["classes"] = {name: dict(values) for name, values in self.classes.items()}
         if self.curve is not None:
             form["curve"] = [dict(point) for point in self.curve]
         return form
 
-    def reasons(self) -> dict[str, int]:
-        """Why images were skipped, and how many for each reason, in the order of their first appearance."""
-        counts: dict[str, int] = {}
-        for reason in self.skipped.values():
-            counts[reason] = counts.get(reason, 0) + 1
-        return counts
-
-
-def table(by_row: Mapping[str, Mapping[str, float]], first: str) -> tuple[list[str], list[list[Any]]]:
-    """The column names and rows of a table with a row per key of `by_row`; `first` names the column of the keys."""
-    columns = list(next(iter(by_row.values()), {}))
-    return [first, *columns], [[row, *(values[column] for column in columns)] for row, values in by_row.items()]
+    def reasons(self) -> dict[str, list[str]]:
+        """Why images were skipped, and which for each reason, in the order of their first appearance."""
+        ids: dict[str, list[str]] = {}
+        for name, reason in self.skipped.items():
+            ids.setdefault(reason, []).append(name)
+        return ids

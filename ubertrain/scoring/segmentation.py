@@ -8,46 +8,16 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from ubertrain.data.voc import CLASSES
-from ubertrain.errors import ConfigError, DataError
+from ubertrain.errors import DataError
 from ubertrain.metrics.mean_iou import Absent
 from ubertrain.scoring.class_scores import ClassScores
 from ubertrain.scoring.each import Watch, unwatched
-from ubertrain.scoring.id_maps import CITYSCAPES, ENDINGS, NO_CLASS, Encoding, read_map
+from ubertrain.scoring.id_maps import ENDINGS, NO_CLASS, Encoding, read_map
 from ubertrain.scoring.maps import UNKNOWN, expect_same_size, gather
 from ubertrain.scoring.pairs import PLAIN, Naming, Pair, pairs
 from ubertrain.scoring.score import Score
 
-KNOWN_CLASSES = {
-    "voc": ("background", *CLASSES),
-    "cityscapes": CITYSCAPES,
-    "person_part": ("background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs"),
-}
-"""Lists of classes that have a name."""
-
 NO_PARTS = "its truth shows no part"
-
-
-def class_names(text: str) -> tuple[str, ...]:
-    """The classes that `text` stands for: a number of them, a list of `KNOWN_CLASSES`, or a file with a name in every line.
-
-    Raises:
-        ConfigError: it is none of these, or the file holds no or the same name twice.
-    """
-    if text in KNOWN_CLASSES:
-        return KNOWN_CLASSES[text]
-    if text.isdecimal() and int(text) > 0:
-        return tuple(map(str, range(int(text))))
-    file = Path(text)
-    if not file.is_file():
-        raise ConfigError(
-            f"classes: {text!r} is neither a number of classes, nor a file with a name in every line, nor one of "
-            f"{', '.join(KNOWN_CLASSES)}"
-        )
-    names = tuple(line.strip() for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip())
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f"classes: {file} must hold different names, one in every line; it has {len(names)}")
-    return names
 
 
 def score_segmentation(
