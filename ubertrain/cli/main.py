@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ubertrain.cli import codebook, config, data, evaluate, plan, predict, score, tasks, train
+from ubertrain.cli import codebook, compare, config, data, evaluate, plan, predict, score, tasks, train
 from ubertrain.cli.errors import CleanErrors
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("compare")(compare.compare)
 app.command("plan")(plan.plan)
 app.command("tasks")(tasks.tasks)
 app.command("data")(data.data)
