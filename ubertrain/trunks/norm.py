@@ -16,8 +16,8 @@ class FrozenBatchNorm(nn.BatchNorm2d):
     Its names in a state are those of `nn.BatchNorm2d`. For batches too small for statistics, as in detection.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels)
+    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+        super().__init__(channels, eps=eps)
         self.requires_grad_(False)
         self.eval()
 
