@@ -80,7 +80,7 @@ class DenseCRF(nn.Module):
         self.classes = classes
         self.iterations = iterations
         self.normalisation = normalisation
-        self.weights = nn.Parameter(torch.tensor([appearance_weight, smoothness_weight]))
+        self.weights = nn.Parameter(torch.tensor([appearance_weight, smoothness_weight], dtype=torch.get_default_dtype()))
         potts = 1 - torch.eye(classes)
         self.compatibility = nn.Parameter(potts) if compatibility == "learned" else None
 

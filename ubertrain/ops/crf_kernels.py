@@ -83,6 +83,13 @@ def kernels(images: Tensor, widths: Sequence[float], symmetric: bool, like: Tens
     return appearance, _scaled(lattice(positions / smoothness_xy), symmetric)
 
 
+def entries(widths: Sequence[float]) -> int:
+    """Nonzeros per pixel of both kernels' matrices, if the appearance lattice has a point per pixel."""
+    # Six corners per pixel, twice; six directions with two neighbours at most, about half of which exist; where bags start.
+    smoothness = 2 * math.ceil(_REACH * widths[-1]) + 1 if widths[-1] < _WIDEST_PASS else 10
+    return 31 + smoothness
+
+
 def _scaled(kernel: Lattice, symmetric: bool) -> Lattice:
     if not symmetric:
         return kernel

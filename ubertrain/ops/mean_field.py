@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from ubertrain.errors import DataError, NonFiniteError
-from ubertrain.ops.crf_kernels import kernels
+from ubertrain.ops.crf_kernels import entries, kernels
+
+_BUILDING = 400
+"""Bytes per pixel while a lattice is built, at most, if it has a point per pixel."""
+_FORWARD_MAPS = 5
+"""Tensors of the size of the logits that the forward pass holds at a time, without what it keeps for the backward pass."""
+_BACKWARD_MAPS = 8
+"""Likewise for the backward pass, without the marginals that it computes again."""
 
 
 class Field:
@@ -84,7 +91,7 @@ def forward(
     Returns:
         Log-marginals (rows, classes, height, width), and what was kept (k, pixels, classes).
     """
-    kept = logits.new_empty(_kept_shape(logits, iterations, every))
+    kept = logits.new_empty(kept_shape(logits, iterations, every))
     if not logits.numel():
         return torch.empty_like(logits, memory_format=torch.contiguous_format), kept
     with torch.autocast(logits.device.type, enabled=False):
@@ -160,7 +167,7 @@ def _through_softmax(gradient: Tensor, marginals: Tensor) -> Tensor:
     return gradient.sub_(marginals * gradient.sum(dim=1, keepdim=True))
 
 
-def _kept_shape(logits: Tensor, iterations: int, every: int) -> tuple[int, int, int]:
+def kept_shape(logits: Tensor, iterations: int, every: int) -> tuple[int, int, int]:
     rows, classes, height, width = logits.shape
     return (max(iterations - 1, 0) // every if every else 0, rows * height * width, classes)
 
@@ -175,7 +182,7 @@ def _(
     symmetric: bool, every: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     result = torch.empty_like(logits, memory_format=torch.contiguous_format)
-    return result, logits.new_empty(_kept_shape(logits, iterations, every))
+    return result, logits.new_empty(kept_shape(logits, iterations, every))
 
 
 @_backward.register_fake
@@ -200,9 +207,33 @@ def _gradients(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Tensor | None
     if gradient is None:
         return (None, None, None, None, *settings)
     result, kept, logits, images, weights, mu = ctx.saved_tensors
+    widths, _, _, every = ctx.settings
+    declare(logits, _BACKWARD_MAPS + every, widths)
     of_logits, of_weights, of_mu = _backward(gradient, result, kept, logits, images, weights, mu, *ctx.settings)
     return (of_logits, None, of_weights, None if mu is None else of_mu, *settings)
 
 
 _forward.register_autograd(_gradients, setup_context=_setup)
-mean_field = _forward
+
+
+def mean_field(
+    logits: Tensor, images: Tensor, weights: Tensor, mu: Tensor | None, widths: Sequence[float], iterations: int,
+    symmetric: bool, every: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """As `forward`, differentiable in logits, weights and mu; gradients need `every` > 0."""
+    declare(logits, _FORWARD_MAPS + kept_shape(logits, iterations, every)[0], widths)
+    return _forward(logits, images, weights, mu, widths, iterations, symmetric, every)
+
+
+def declare(logits: Tensor, maps: int, widths: Sequence[float]) -> None:
+    """Make, and drop, a tensor as large as all that an operator is about to hold: so that meters of live tensors count it.
+
+    Args:
+        logits: (rows, classes, height, width).
+        maps: how many tensors of the size of the logits.
+        widths: see `kernels`. Their lattices count as if they had a point per pixel; those of pictures mostly have fewer.
+    """
+    rows, classes, height, width = logits.shape
+    size = logits.element_size()
+    per_pixel = max(_BUILDING, entries(widths) * (4 + size) + maps * classes * size)
+    logits.new_empty(rows * height * width * per_pixel, dtype=torch.uint8)

@@ -106,9 +106,10 @@ def _elevated(features: Tensor) -> Tensor:
     d = features.shape[1]
     order = torch.arange(1, d + 1, dtype=features.dtype, device=features.device)
     scaled = features * ((d + 1) * (2 / 3) ** 0.5 / (order * (order + 1)).sqrt())
-    elevated = torch.zeros_like(features[:, :1]).expand(-1, d + 1).contiguous()
-    elevated[:, :d] = scaled.flip(1).cumsum(1).flip(1)
+    elevated = features.new_zeros(len(features), d + 1)
     elevated[:, 1:] -= scaled * order
+    for axis in range(d):
+        elevated[:, : axis + 1] += scaled[:, axis : axis + 1]
     return elevated
 
 
