@@ -21,8 +21,8 @@ class Task(ABC):
 
     name: ClassVar[str] = ""
     """Set by `register_task`."""
-    annotation: ClassVar[type[Annotation]]
-    """What a sample must carry for this task to run on it."""
+    annotation: type[Annotation]
+    """What a sample must carry for this task to run on it. A task that needs more may set a kind derived from its class's."""
     key: str | None = None
     """The name under which samples carry it; None means the kind's own, `annotation.key`."""
     taps: Sequence[str] = ("res3", "res4", "res5")
@@ -50,6 +50,14 @@ class Task(ABC):
     def losses(self, head: nn.Module, levels: list[Tensor], target: Any) -> Tensor:
         """As `loss`, for tasks whose loss needs more of its head than the prediction (two-stage detection)."""
         return self.loss(head(levels), target)
+
+    def given(self, target: Any) -> Any:
+        """What the head predicts better with than from its levels alone, taken from a collated annotation; None for nothing.
+
+        A pytree with one row per image, such as proposals for Fast R-CNN. Scoring then calls `head(levels, given)`. Images of
+        which nothing is known are still predicted as `head(levels)`.
+        """
+        return None
 
     @abstractmethod
     def metric(self) -> Metric:

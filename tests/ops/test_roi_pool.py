@@ -86,6 +86,13 @@ def test_a_value_that_is_no_number_shows() -> None:
     assert pooled.isnan().tolist() == [[True, False], [False, False]]
 
 
+def test_a_box_that_is_no_box_shows() -> None:
+    """A box that is not finite has the value nan in every bin; the others are as they were."""
+    boxes = torch.tensor([[[torch.nan] * 4, [2.0, 2.0, torch.inf, 9.0], [3.0, 5.0, 21.0, 17.0]]])
+    values = roi_pool(torch.randn(1, 2, 8, 10), boxes, 4)
+    assert values[0, :2].isnan().all() and not values[0, 2].isnan().any()
+
+
 def test_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """Working through the boxes one at a time gives the result of all at once."""
     level = torch.randn(2, 3, 8, 10, dtype=torch.float64)

@@ -13,6 +13,8 @@ from ubertrain.annotation.class_map import ClassMap
 from ubertrain.annotation.depth import Depth
 from ubertrain.annotation.edges import Edges
 from ubertrain.annotation.normals import Normals
+from ubertrain.annotation.proposed_boxes import ProposedBoxes
+from ubertrain.annotation.stereo import Stereo, stereo_value
 
 
 def _class_map(generator: torch.Generator, size: tuple[int, int], classes: int) -> Tensor:
@@ -48,7 +50,25 @@ def _boxes(generator: torch.Generator, size: tuple[int, int], classes: int) -> d
     return {"boxes": boxes, "classes": ids, "ignore": torch.arange(4) == 3}
 
 
+def _proposed(generator: torch.Generator, size: tuple[int, int], classes: int) -> dict[str, Tensor]:
+    """As `_boxes`, with 20 proposals: the four boxes moved a little, and others."""
+    value, extent = _boxes(generator, size, classes), torch.tensor([size[1], size[0]]).repeat(2)
+    corners = torch.rand(16, 2, 2, generator=generator).sort(dim=1).values.flatten(1) * extent
+    near = value["boxes"] + 3 * torch.rand(4, 4, generator=generator)
+    return {**value, "proposals": torch.cat([near, corners]).minimum(extent)}
+
+
+def _stereo(generator: torch.Generator, size: tuple[int, int], classes: int) -> dict[str, Tensor]:
+    """Two views of noise; the disparity of a fifth of the pixels is unknown."""
+    own, other = torch.randint(0, 256, (2, 3, *size), generator=generator, dtype=torch.uint8)
+    disparity = 0.01 + 0.2 * torch.rand(size, generator=generator)
+    disparity = torch.where(torch.rand(size, generator=generator) < 0.2, 0.0, disparity)
+    side = 1.0 if torch.rand((), generator=generator) < 0.5 else -1.0
+    return stereo_value(own, other, disparity=disparity, scale=0.5, side=side)
+
+
 EXAMPLES: dict[type[Annotation], Callable[[torch.Generator, tuple[int, int], int], Any]] = {
-    ClassMap: _class_map, Depth: _depth, Normals: _normals, Edges: _edges, Boxes: _boxes,
+    ClassMap: _class_map, Depth: _depth, Normals: _normals, Edges: _edges, ProposedBoxes: _proposed, Boxes: _boxes,
+    Stereo: _stereo,
 }  # fmt: skip
-"""Kind -> `make(generator, (height, width), classes)`, a random valid value of it."""
+"""Kind -> `make(generator, (height, width), classes)`, a random valid value of it; derived kinds come first."""

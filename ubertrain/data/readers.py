@@ -14,6 +14,7 @@ READERS: Registry[Reader] = Registry(
         "ecssd": "ubertrain.data.ecssd:ECSSD",
         "clothing_co_parsing": "ubertrain.data.clothing:ClothingCoParsing",
         "folder": "ubertrain.data.folder:Folder",
+        "with_proposals": "ubertrain.data.with_proposals:WithProposals",
     },
     group="ubertrain.readers",
     base="ubertrain.data.reader:Reader",

@@ -74,19 +74,23 @@ class Graph(nn.Module):
         """The trunk module called `name`; "res2.0" also finds a child of a stage "res2"."""
         return self.trunk.get_submodule(name)
 
-    def forward(self, images: Any, tasks: Iterable[str] | None = None) -> dict[str, Any]:
+    def forward(
+        self, images: Any, tasks: Iterable[str] | None = None, given: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Predictions of all rows by plain autograd.
 
         Args:
             images: what the first stage takes, usually (batch, 3, height, width).
             tasks: the tasks to run; None means all.
+            given: task -> what its head is given besides the levels, `head(levels, given)`: a pytree with a row per image.
 
         Returns:
             task -> prediction, in order of declaration.
         """
         chosen = self._known(self.branches if tasks is None else tasks)
         taps = self._run_trunk(images, chosen)
-        return {task: self.heads[task]([alias(taps[tap]) for tap in self.taps[task]]) for task in chosen}
+        more = {task: (given[task],) if given and task in given else () for task in chosen}
+        return {task: self.heads[task]([alias(taps[tap]) for tap in self.taps[task]], *more[task]) for task in chosen}
 
     def losses(self, images: Any, targets: Mapping[str, Any]) -> dict[str, Tensor]:
         """The terms of the objective by plain autograd; their plain sum is what `Engine.forward_backward` differentiates.

@@ -54,7 +54,7 @@ def roi_argmax(level: Tensor, boxes: Tensor, scale: float, bins: int) -> Tensor:
 
     Args:
         level: (rows, channels, height, width).
-        boxes: (rows, N, 4) in input pixels, finite.
+        boxes: (rows, N, 4) in input pixels; one that is not finite lies outside of the level.
         scale: cells per input pixel.
         bins: along a side.
 
@@ -62,6 +62,7 @@ def roi_argmax(level: Tensor, boxes: Tensor, scale: float, bins: int) -> Tensor:
         (rows, channels, N * bins * bins) int64 positions among height * width, row by row; -1 for bins outside of the level.
     """
     rows, channels, height, width = level.shape
+    boxes = torch.where(boxes.isfinite().all(dim=-1, keepdim=True), boxes, -1e9)
     (left, right), (top, bottom) = (
         _bins(boxes[..., i] * scale, boxes[..., i + 2] * scale, bins, (width, height)[i]) for i in (0, 1)
     )
@@ -86,7 +87,7 @@ def _(level: Tensor, boxes: Tensor, scale: float, bins: int) -> Tensor:
 
 
 def roi_pool(level: Tensor, boxes: Tensor, stride: int, bins: int = 7) -> Tensor:
-    """The largest value of every channel in each bin of every box, 0 in bins outside of the level.
+    """The largest value of every channel in each bin of every box, 0 in bins outside of the level, nan in boxes not finite.
 
     Uses torchvision's compiled operator where there is one, unless deterministic algorithms are asked for (its CUDA backward is
     not).
@@ -108,5 +109,7 @@ def roi_pool(level: Tensor, boxes: Tensor, stride: int, bins: int = 7) -> Tensor
         values: Tensor = operator(level, flat, 1 / stride, bins, bins)[0]
         return values.unflatten(0, boxes.shape[:2])
     where = roi_argmax(level.detach(), boxes, 1 / stride, bins)
-    picked = level.flatten(2).gather(2, where.clamp(min=0)).masked_fill(where < 0, 0.0)
-    return picked.unflatten(2, (boxes.shape[1], bins, bins)).transpose(1, 2)
+    where = where.unflatten(2, (boxes.shape[1], bins, bins))
+    nothing = torch.where(boxes.isfinite().all(dim=-1), 0.0, torch.nan).to(level.dtype)[:, None, :, None, None]
+    picked = level.flatten(2).gather(2, where.clamp(min=0).flatten(2)).view_as(where)
+    return torch.where(where < 0, nothing, picked).transpose(1, 2)

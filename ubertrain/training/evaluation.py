@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,14 +65,14 @@ def evaluate(answer: Answer, tasks: Mapping[str, Task], config: Config, readers:
     return found
 
 
-def answers_of(graph: Graph) -> Answer:
-    """The graph's own answers, in eval mode and without gradients."""
+def answers_of(graph: Graph, tasks: Mapping[str, Task] = {}) -> Answer:
+    """The graph's own answers, in eval mode and without gradients; `tasks` may give their heads what stands in the labels."""
     device = next(graph.parameters()).device
 
     def answer(batch: Batch) -> dict[str, Any]:
         graph.eval()
         with torch.no_grad():
-            predictions = graph(batch.images.to(device), batch.targets)
+            predictions = graph(batch.images.to(device), batch.targets, _given(tasks, batch, device))
         return {task: _rows(predictions[task], labels.rows) for task, labels in batch.targets.items()}
 
     return answer
@@ -115,6 +116,20 @@ def _computed(metric: Metric) -> dict[str, float]:
     """The scores, the primary one first."""
     scores = metric.compute()
     return {metric.primary: scores[metric.primary], **scores}
+
+
+def _given(tasks: Mapping[str, Task], batch: Batch, device: torch.device) -> dict[str, Any]:
+    """Task -> what its head is given besides the levels, zeros for the images that are not labelled."""
+    count, found = len(batch.images), {}
+
+    def spread(leaf: Tensor, rows: Any) -> Tensor:
+        whole = torch.tensor(range(count) if rows is None else rows)
+        return leaf.new_zeros(count, *leaf.shape[1:]).index_copy(0, whole, leaf).to(device)
+
+    for task, labels in batch.targets.items():
+        if task in tasks and (value := tasks[task].given(labels.value)) is not None:
+            found[task] = pytree.tree_map_only(Tensor, partial(spread, rows=labels.rows), value)
+    return found
 
 
 def _rows(prediction: Any, rows: Any) -> Any:

@@ -24,7 +24,7 @@ class Judge:
 
     def scores(self) -> Scores:
         """Task -> scores over all sets that carry its label."""
-        self.last = evaluate(answers_of(self.model.graph), self.model.tasks, self.model.config, self.sets)
+        self.last = evaluate(answers_of(self.model.graph, self.model.tasks), self.model.tasks, self.model.config, self.sets)
         self.skipped |= self.last.skipped
         return self.last.scores
 

@@ -38,20 +38,26 @@ def draw_pictures(
     for name, reader in readers.items():
         for sample in spread(reader, config.pictures):
             fitted = warped(sample, Warp.fit(_size(sample), config.data.size), reader.kinds)
-            predictions = predict_one(graph, fitted.image)
-            for task in tasks:
-                if tasks[task].label in fitted.annotations:
-                    rows[task].append(_row(f"{name}/{sample.id}", fitted, tasks[task], predictions[task]))
+            labelled = [task for task in tasks if tasks[task].label in fitted.annotations]
+            predictions = predict_one(graph, fitted.image, given=_given(tasks, labelled, fitted))
+            for task in labelled:
+                rows[task].append(_row(f"{name}/{sample.id}", fitted, tasks[task], predictions[task]))
     folder.mkdir(parents=True, exist_ok=True)
     return [save_picture(contact_sheet(sheet), folder / f"{task}.png") for task, sheet in rows.items() if sheet]
 
 
-def predict_one(graph: Graph, image: Tensor, tasks: Sequence[str] | None = None) -> dict[str, Any]:
-    """Task -> its prediction for one (3, height, width) uint8 image, without the batch dimension, on the CPU."""
+def predict_one(
+    graph: Graph, image: Tensor, tasks: Sequence[str] | None = None, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Task -> its prediction for one (3, height, width) uint8 image, without the batch dimension, on the CPU.
+
+    `tasks` and `given`, with a row for the one image, are as for the graph.
+    """
     device = next(graph.parameters()).device
     graph.eval()
     with torch.no_grad():
-        predictions = graph((image[None].float() / 255).to(device), tasks)
+        given = pytree.tree_map_only(Tensor, lambda leaf: leaf.to(device), given)
+        predictions = graph((image[None].float() / 255).to(device), tasks, given)
     return pytree.tree_map_only(Tensor, lambda leaf: leaf[0].cpu(), predictions)
 
 
@@ -74,6 +80,13 @@ def save_picture(picture: np.ndarray, file: Path) -> Path:
     """Write a (height, width, 3) uint8 picture; returns `file`."""
     Image.fromarray(picture).save(file)
     return file
+
+
+def _given(tasks: Mapping[str, Task], labelled: Sequence[str], sample: Sample) -> dict[str, Any]:
+    """Task -> what its head is given besides the levels, for those of the `labelled` tasks that take something."""
+    values = {task: tasks[task].annotation.collate([sample.annotations[tasks[task].label]]) for task in labelled}
+    found = {task: tasks[task].given(value) for task, value in values.items()}
+    return {task: value for task, value in found.items() if value is not None}
 
 
 def _row(title: str, sample: Sample, task: Task, prediction: Any) -> Row:
