@@ -41,10 +41,20 @@ class BSDS500(FileReader):
         return file if file.exists() else None
 
     def load(self, label: str, sample: str, file: Path, size: tuple[int, int]) -> Tensor:
-        cells = read_mat(file, "groundTruth")
-        with blame(file):
-            try:
-                planes = [np.asarray(cells[0, k]["Boundaries"][0, 0]) for k in range(cells.shape[1])]
-                return torch.from_numpy(np.stack(planes).astype(np.uint8))
-            except (IndexError, KeyError, TypeError, ValueError) as error:
-                raise DataError("its groundTruth is not a row of structs with Boundaries of one size, as in BSDS500") from error
+        return read_drawings(file)
+
+
+def read_drawings(file: Path) -> Tensor:
+    """The annotators' boundaries in a file of BSDS500's ground truth, (annotators, height, width) uint8 of 0 and 1.
+
+    Raises:
+        DataError: the file is missing, damaged, or of another form; names it.
+        ConfigError: scipy is not installed.
+    """
+    cells = read_mat(file, "groundTruth")
+    with blame(file):
+        try:
+            planes = [np.asarray(cells[0, k]["Boundaries"][0, 0]) for k in range(cells.shape[1])]
+            return torch.from_numpy(np.stack(planes).astype(np.uint8))
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise DataError("its groundTruth is not a row of structs with Boundaries of one size, as in BSDS500") from error
