@@ -65,6 +65,12 @@ class _MeanSurprise(torch.autograd.Function):
         ctx: Any, values: Tensor, target: Tensor, stride: int, corners: bool, ignore: int, band: int, learns: bool
     ) -> Tensor:
         grid = OnGrid(values.detach(), stride, corners)
+        with torch.autocast(values.device.type, enabled=False):
+            return _MeanSurprise._swept(ctx, grid, target, ignore, band, learns)
+
+    @staticmethod
+    def _swept(ctx: Any, grid: OnGrid, target: Tensor, ignore: int, band: int, learns: bool) -> Tensor:
+        values = grid.values
         gradient = torch.zeros_like(values, memory_format=torch.contiguous_format) if learns else None
         total = values.new_zeros(len(values))
         for start in range(0, target.shape[1], band):
@@ -127,16 +133,24 @@ def _widened(grid: OnGrid, part: Tensor, width: int) -> Tensor:
 
 
 def _narrowed(grid: OnGrid, residual: Tensor) -> Tensor:
-    """The adjoint of `_widened`."""
+    """The adjoint of `_widened`: the pixels of a cell's block concern it and its two neighbours.
+
+    A product with three columns per block, many times as fast on a CPU as torch's own adjoint, and on a GPU without its atomic
+    additions, whose order changes from run to run.
+    """
     cells = grid.values.shape[-1]
-    covered = grid.covered(cells)
+    covered, full = grid.covered(cells), cells * grid.stride
     beyond = residual.shape[-1] - covered
-    if beyond < 0:
-        residual = F.pad(residual, (0, -beyond))
-    elif beyond > 0:
+    if beyond > 0:
         residual, rest = residual[..., :covered].clone(), residual[..., covered:].sum(dim=-1)
         residual[..., -1] += rest
+    if residual.shape[-1] < full:
+        residual = F.pad(residual, (0, full - residual.shape[-1]))
     if grid.stride == 1:
         return residual
-    shape = (*residual.shape[:-1], cells)
-    return torch.ops.aten.upsample_bilinear2d_backward.default(residual, residual.shape[-2:], shape, grid.corners)
+    before, own, after = (residual.unflatten(-1, (cells, grid.stride)) @ grid.tents()).unbind(dim=-1)
+    own[..., :-1] += before[..., 1:]
+    own[..., 1:] += after[..., :-1]
+    own[..., 0] += before[..., 0]  # beyond the border its cell is repeated
+    own[..., -1] += after[..., -1]
+    return own

@@ -39,6 +39,15 @@ class OnGrid:
         """How many pixels a side of so many cells covers; beyond them the last one is repeated."""
         return (cells - 1) * self.stride + 1 if self.corners else cells * self.stride
 
+    def tents(self) -> Tensor:
+        """(stride, 3): what the value of each pixel of a cell's block takes from the cell before, its own and the one after.
+
+        With `corners` the block begins at the cell's pixel.
+        """
+        pixel = torch.arange(self.stride, device=self.values.device, dtype=self.values.dtype)
+        place = pixel / self.stride if self.corners else (pixel + 0.5) / self.stride - 0.5
+        return torch.stack([(-place).clamp(min=0), 1 - place.abs(), place.clamp(min=0)], dim=-1)
+
     def neighbours(self, start: int, stop: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
         """For the pixels from `start` to `stop` along a side of so many cells: two cells that each lies between, and a share.
 
