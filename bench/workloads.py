@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from vit import TokenHead, blocks_of_vit_b16
 
 import ubertrain as ut
+from ubertrain.ops.grid import OnGrid
 from ubertrain.registry import TRUNKS
+from ubertrain.tasks.deeplab import ASPP
 from ubertrain.tasks.fusion import FusionHead
 from ubertrain.trunks.resnet import ResNet50
 from ubertrain.trunks.trunk import Tap
@@ -118,6 +120,19 @@ def resnet50_ubernet(batch: int, side: int) -> Case:
     return _fused(trunk.stages(), [trunk.taps[f"res{i}"] for i in range(2, 6)], FIVE, batch, side)
 
 
+def resnet50_aspp(batch: int, side: int) -> Case:
+    """ResNet-50 dilated to stride 16 with five DeepLab v3 heads, the usual baseline of multi-task dense prediction.
+
+    Its heads do most of the work (Vandenhende et al. 2021, arXiv 2004.13379, section 4; there at stride 8).
+    """
+    torch.manual_seed(0)
+    trunk = TRUNKS.make("resnet50", "bench", output_stride=16)
+    tap = trunk.taps["res5"]
+    level = ut.Level(tap.channels, tap.stride)
+    branches = {task: ut.Branch(ASPP().make([level], n), [tap.stage], _at_pixels(criterion(n))) for task, n in FIVE.items()}
+    return _case(ut.Graph(trunk.stages(), branches), FIVE, batch, side)
+
+
 def vit_b16(batch: int, side: int) -> Case:
     """ViT-B/16 with five dense tasks, each of which scores the tokens after blocks 3, 6, 9 and 12 and adds the scores.
 
@@ -147,6 +162,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "vgg16bn_heads": Workload(vgg16bn_heads, 4, 192),
     "vgg16_ubernet": Workload(vgg16_ubernet, 2, 128),
     "resnet50_ubernet": Workload(resnet50_ubernet, 4, 160),
+    "resnet50_aspp": Workload(resnet50_aspp, 4, 128),
     "vit_b16": Workload(vit_b16, 4, 160),
     "resnet50_trunk": Workload(resnet50_trunk, 4, 192),
     "vit_b16_trunk": Workload(vit_b16_trunk, 4, 160),
@@ -181,6 +197,11 @@ def _fused(stages: dict[str, nn.Module], taps: list[Tap], tasks: Mapping[str, in
 def _cropped(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """A head may answer a little more than the image."""
     return lambda scores, target: loss(scores[..., : target.shape[-2], : target.shape[-1]], target)
+
+
+def _at_pixels(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[OnGrid, Tensor], Tensor]:
+    """A head that scores a grid is judged at every pixel."""
+    return lambda scores, target: loss(scores.pixels(), target)
 
 
 def _case(graph: ut.Graph, tasks: Mapping[str, int], batch: int, side: int) -> Case:

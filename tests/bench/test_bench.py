@@ -98,7 +98,16 @@ def test_a_wrong_gradient_is_seen() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet50_heads", "vgg16bn_heads", "vgg16_ubernet", "resnet50_ubernet", "vit_b16", "resnet50_trunk", "vit_b16_trunk"],
+    [
+        "resnet50_heads",
+        "resnet50_aspp",
+        "vgg16bn_heads",
+        "vgg16_ubernet",
+        "resnet50_ubernet",
+        "vit_b16",
+        "resnet50_trunk",
+        "vit_b16_trunk",
+    ],
 )
 def test_a_workload_takes_a_step(name: str) -> None:
     """Its graph runs at a tiny size, and spans need less memory and more work than plain autograd."""
