@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ubertrain.data.images import read_depth
+from ubertrain.errors import ConfigError
 from ubertrain.metrics.depth_crops import Crop
 from ubertrain.metrics.depth_errors import Align, DepthErrors
 from ubertrain.scoring.each import Watch, unwatched
@@ -47,10 +48,13 @@ def score_depth(
 
     Raises:
         DataError: names the file.
-        ConfigError: a valid range that is none.
+        ConfigError: a scale or a valid range that is none.
     """
+    scales = (scale, scale if truth_scale is None else truth_scale)
+    if not all(0 < units < math.inf for units in scales):
+        raise ConfigError(f"scale is units per metre, e.g. 1000 for millimetres; given are {scales[0]:g} and {scales[1]:g}")
     make = partial(DepthErrors, valid=valid, crop=crop, align=align)
-    judge = partial(_judge, make=make, scale=scale, truth_scale=truth_scale or scale)
+    judge = partial(_judge, make=make, scales=scales)
     result = gather(judge, make, pairs(predictions, truth, ENDINGS, naming=naming), workers=workers, watch=watch)
     aligned = "each image's median brought to that of its truth" if align == "median" else "not aligned"
     return Score(
@@ -63,8 +67,8 @@ def score_depth(
     )
 
 
-def _judge(pair: Pair, *, make: partial[DepthErrors], scale: float, truth_scale: float) -> Tensor | str:
-    prediction, truth = _read(pair.prediction, scale), _read(pair.truth, truth_scale)
+def _judge(pair: Pair, *, make: partial[DepthErrors], scales: tuple[float, float]) -> Tensor | str:
+    prediction, truth = _read(pair.prediction, scales[0]), _read(pair.truth, scales[1])
     expect_same_size(pair, prediction, truth)
     expect_numbers(pair, prediction, truth > 0, "write 0 where there is no prediction: it is counted as missing")
     metric = make()

@@ -100,7 +100,7 @@ def match(predicted: Mapping[str, Path], true: Mapping[str, Path], predictions: 
     if absent and naming.missing == "error":
         raise DataError(
             f"{predictions}: no prediction for {absent[0]!r} ({true[absent[0]]}); {len(absent)} of {len(wanted)} are missing. "
-            "Predict them too, list the ids to score with --list, or leave such images out with --missing skip"
+            "Predict them too, list the ids to score with --list, or leave such images out with --skip-missing"
         )
     skipped = dict.fromkeys(absent, "no prediction")
     skipped |= dict.fromkeys(sorted(set(predicted) - set(true)), "no truth")
