@@ -38,7 +38,7 @@ def test_readers_cross_processes(data_root: Path, name: str) -> None:
     assert [copy.read(index).id for index in range(3)] == [reader.read(index).id for index in range(3)]
 
 
-@pytest.mark.parametrize("name", [*ON_DISK, "folder"])
+@pytest.mark.parametrize("name", [*ON_DISK, "sbd", "folder"])
 def test_common_keys_are_common(name: str) -> None:
     """Every set of files takes root, labels, take and drop, and calls itself by its registered name."""
     reader = READERS.get(name)

@@ -14,6 +14,7 @@ from ubertrain.annotation.depth import Depth
 from ubertrain.annotation.edges import Edges
 from ubertrain.annotation.normals import Normals
 from ubertrain.annotation.proposed_boxes import ProposedBoxes
+from ubertrain.annotation.semantic_edges import SemanticEdges
 from ubertrain.annotation.stereo import Stereo, stereo_value
 
 
@@ -38,6 +39,12 @@ def _edges(generator: torch.Generator, size: tuple[int, int], classes: int) -> T
     drawn = torch.rand(annotators, *size, generator=generator) < 0.1
     unknown = torch.rand(size, generator=generator) < 0.2
     return torch.where(unknown, Edges.unknown, drawn.to(torch.uint8))
+
+
+def _semantic_edges(generator: torch.Generator, size: tuple[int, int], classes: int) -> Tensor:
+    values = torch.rand(classes, *size, generator=generator)
+    planes = torch.where(values < 0.1, SemanticEdges.boundary, torch.where(values > 0.8, SemanticEdges.inside, 0))
+    return torch.where(torch.rand(size, generator=generator) < 0.2, SemanticEdges.unknown, planes).to(torch.uint8)
 
 
 def _boxes(generator: torch.Generator, size: tuple[int, int], classes: int) -> dict[str, Tensor]:
@@ -69,6 +76,6 @@ def _stereo(generator: torch.Generator, size: tuple[int, int], classes: int) -> 
 
 EXAMPLES: dict[type[Annotation], Callable[[torch.Generator, tuple[int, int], int], Any]] = {
     ClassMap: _class_map, Depth: _depth, Normals: _normals, Edges: _edges, ProposedBoxes: _proposed, Boxes: _boxes,
-    Stereo: _stereo,
+    Stereo: _stereo, SemanticEdges: _semantic_edges,
 }  # fmt: skip
 """Kind -> `make(generator, (height, width), classes)`, a random valid value of it; derived kinds come first."""

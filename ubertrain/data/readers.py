@@ -10,6 +10,7 @@ READERS: Registry[Reader] = Registry(
         "bsds500": "ubertrain.data.bsds:BSDS500",
         "coco": "ubertrain.data.coco:Coco",
         "voc": "ubertrain.data.voc:Voc",
+        "sbd": "ubertrain.data.sbd:Sbd",
         "seven_scenes": "ubertrain.data.seven_scenes:SevenScenes",
         "ecssd": "ubertrain.data.ecssd:ECSSD",
         "clothing_co_parsing": "ubertrain.data.clothing:ClothingCoParsing",

@@ -10,6 +10,7 @@ from ubertrain.metrics.mean_iou import MeanIoU as MeanIoU
 from ubertrain.metrics.metric import Metric as Metric
 from ubertrain.metrics.parts_iou import PartsIoU as PartsIoU
 from ubertrain.metrics.saliency import SaliencyF as SaliencyF
+from ubertrain.metrics.semantic_boundary_f import SemanticBoundaryF as SemanticBoundaryF
 from ubertrain.metrics.sums import SumMetric as SumMetric
 from ubertrain.metrics.sums import ratio as ratio
 from ubertrain.metrics.voc_ap import Voc07AP as Voc07AP

@@ -43,6 +43,11 @@ def matched(maps: np.ndarray, drawn: np.ndarray, radius: float) -> np.ndarray:
     return hits
 
 
+def within(drawn: np.ndarray, radius: float) -> np.ndarray:
+    """The pixels (height, width) bool that have one of the set pixels of `drawn` at most `radius` pixels away."""
+    return _Field(drawn, radius).near
+
+
 def _parts(maps: np.ndarray, steps: int) -> Iterator[slice]:
     """Runs of maps that are matched together."""
     work = np.maximum(maps.sum(axis=(1, 2)) * steps // 8, maps.shape[1] * maps.shape[2])
@@ -78,7 +83,7 @@ class _Field:
         self.numbers = field.reshape(-1)
         near = np.zeros(self.numbers.shape, bool)
         near[np.flatnonzero(self.numbers >= 0)[:, None] + self.steps] = True
-        self.near = near.reshape(field.shape)[inner]
+        self.near: np.ndarray = near.reshape(field.shape)[inner]
 
 
 class _Pairs:
