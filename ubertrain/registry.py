@@ -166,6 +166,7 @@ TASKS: "Registry[Task]" = Registry(
         "segmentation": "ubertrain.tasks.segmentation:Segmentation",
         "depth": "ubertrain.tasks.depth:Depth",
         "normals": "ubertrain.tasks.normals:Normals",
+        "stereo_depth": "ubertrain.tasks.stereo_depth:StereoDepth",
         "boundaries": "ubertrain.tasks.boundaries:Boundaries",
         "saliency": "ubertrain.tasks.saliency:Saliency",
         "parts": "ubertrain.tasks.parts:Parts",

@@ -12,4 +12,5 @@ from ubertrain.annotation.picture import contact_sheet as contact_sheet
 from ubertrain.annotation.random_warp import RandomWarp as RandomWarp
 from ubertrain.annotation.saliency import Saliency as Saliency
 from ubertrain.annotation.semantic_edges import SemanticEdges as SemanticEdges
+from ubertrain.annotation.stereo import Stereo as Stereo
 from ubertrain.annotation.warp import Warp as Warp

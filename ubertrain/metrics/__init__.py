@@ -11,6 +11,8 @@ from ubertrain.metrics.metric import Metric as Metric
 from ubertrain.metrics.parts_iou import PartsIoU as PartsIoU
 from ubertrain.metrics.saliency import SaliencyF as SaliencyF
 from ubertrain.metrics.semantic_boundary_f import SemanticBoundaryF as SemanticBoundaryF
+from ubertrain.metrics.stereo_errors import DisparityErrors as DisparityErrors
+from ubertrain.metrics.stereo_errors import StereoErrors as StereoErrors
 from ubertrain.metrics.sums import SumMetric as SumMetric
 from ubertrain.metrics.sums import ratio as ratio
 from ubertrain.metrics.voc_ap import Voc07AP as Voc07AP
