@@ -40,6 +40,9 @@ class FCN32(HeadRecipe):
     upsampling: Upsampling = "learned"
     scales: tuple[float, ...] = ()
 
+    def grid_stride(self, levels: Sequence[Level]) -> int:
+        return 1 if self.upsampling == "all" else super().grid_stride(levels)
+
     def make(self, levels: Sequence[Level], channels: int) -> nn.Module:
         if len(levels) != len(self.taps):
             name = type(self).__name__.lower()

@@ -75,7 +75,8 @@ class FusionHead(nn.Module):
         super().__init__()
         if width < 0:
             raise ConfigError(f"width is the number of features per pixel, or 0 for none; given is {width}")
-        self.strides, self.answer, self.on_grid = [level.stride for level in levels], answer, on_grid
+        self.strides, self.answer = [level.stride for level in levels], answer
+        self.on_grid, self.keeps_grid = on_grid, False
         bias = torch.tensor(tuple(start) or (0.0,) * channels)
         if width:
             self.score = nn.ModuleList(_features(level.channels, width, kernel=1) for level in levels)
@@ -104,8 +105,10 @@ class FusionHead(nn.Module):
         factors = [stride / finest for stride in self.strides]
         fused = reduce(torch.add, (to_size(enlarge(*pair), size) for pair in zip(narrowed, factors, strict=True)))
         grid = OnGrid(full_precision(self.refine(fused)), finest)
+        if self.keeps_grid or (self.training and self.on_grid):
+            return grid
         if self.training:
-            return grid if self.on_grid else grid.pixels()
+            return grid.pixels()
         return self.answer(grid.pixels())
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -21,6 +21,10 @@ class HeadRecipe(ABC):
 
     taps: ClassVar[tuple[str, ...]] = ("res2", "res3", "res4", "res5")
     """The trunk levels that its head reads if the configuration names none."""
+
+    def grid_stride(self, levels: Sequence[Level]) -> int:
+        """Pixels per cell of the grid on which its scores stand, 1 if they are of pixels; usually the finest level's."""
+        return min(level.stride for level in levels)
 
     @abstractmethod
     def make(self, levels: Sequence[Level], channels: int) -> nn.Module:
@@ -80,16 +84,33 @@ class ToPixels(nn.Module):
     Args:
         stride: pixels per cell.
         corners: see `OnGrid`.
+
+    Attributes:
+        keeps_grid: whether it leaves them there, in eval mode too; see `keep_grid`.
     """
 
     def __init__(self, stride: int, *, corners: bool = False) -> None:
         super().__init__()
-        self.stride, self.corners = stride, corners
+        self.stride, self.corners, self.keeps_grid = stride, corners, False
 
     def forward(self, scores: Tensor) -> OnGrid | Tensor:
         """(rows, channels, height, width) -> `OnGrid` in training mode, else (rows, channels, pixels, pixels)."""
         grid = OnGrid(full_precision(scores), self.stride, self.corners)
-        return grid if self.training else grid.pixels()
+        return grid if self.training or self.keeps_grid else grid.pixels()
+
+
+@runtime_checkable
+class KeepsGrid(Protocol):
+    """A part of a head that can leave scores on their grid."""
+
+    keeps_grid: bool
+
+
+def keep_grid(head: nn.Module) -> None:
+    """Have a head give scores on its grid in eval mode, too, for a layer that follows; one that has none stays as it is."""
+    for part in head.modules():
+        if isinstance(part, KeepsGrid):
+            part.keeps_grid = True
 
 
 class OnlyLevel(nn.Module):

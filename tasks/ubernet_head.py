@@ -41,6 +41,9 @@ class UberNet(HeadRecipe):
         if self.stride < 1:
             raise ConfigError(f"head 'ubernet': stride is a number of pixels from 1; given is {self.stride}")
 
+    def grid_stride(self, levels: Sequence[Level]) -> int:
+        return self.stride
+
     def make(self, levels: Sequence[Level], channels: int) -> nn.Module:
         parts: dict[str, nn.Module] = {
             "score": TapScores(levels, channels, self.stride, all_normalised=self.all_normalised),

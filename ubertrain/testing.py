@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ubertrain.annotation import Annotation, ClassMap, Depth, Edges, Normals, SemanticEdges, Stereo, Warp
+from ubertrain.annotation import Annotation, ClassMap, Depth, Edges, Normals, SemanticEdges, Warp
 from ubertrain.annotation.examples import EXAMPLES
 from ubertrain.engine.branch import Branch
 from ubertrain.engine.branches import coupling
 from ubertrain.engine.graph import Graph
-from ubertrain.engine.level import Level
+from ubertrain.engine.level import IMAGE, Level
 from ubertrain.errors import TaskError
 from ubertrain.measuring.rehearse import rehearse
 from ubertrain.planning.keep_all import keep_all
@@ -31,7 +31,7 @@ _SIZE = (64, 96)
 _ODD_SIZE = (52, 75)
 """No multiple of any stride but 4."""
 _STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
-_PER_PIXEL = (ClassMap, Depth, Normals, Edges, SemanticEdges, Stereo)
+_PER_PIXEL = (ClassMap, Depth, Normals, Edges, SemanticEdges)
 """Kinds that can be unknown everywhere."""
 
 
@@ -81,6 +81,7 @@ class Case:
     def described(self) -> list[Level]:
         """The levels as `make_head` is told of them; no two have the same channels."""
         fallback = {tap: Level(8 + 4 * i, _STRIDES.get(tap.split(".")[0], 8)) for i, tap in enumerate(self.task.taps)}
+        fallback[IMAGE] = Level(3, 1)
         return [self.levels_by_tap.get(tap, fallback[tap]) for tap in self.task.taps]
 
     def head(self) -> nn.Module:
@@ -89,10 +90,12 @@ class Case:
         return self.task.make_head(self.described()).train()
 
     def levels(self, size: tuple[int, int] = _SIZE) -> list[Tensor]:
-        """Levels of a batch of images of `size`, leaves that require gradients."""
+        """Levels of a batch of images of `size`, leaves that require gradients; the images themselves do not."""
         generator = torch.Generator().manual_seed(2)
         shapes = [(_ROWS, level.channels, *(math.ceil(side / level.stride) for side in size)) for level in self.described()]
-        return [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+        values = [torch.randn(shape, generator=generator) for shape in shapes]
+        named = zip(self.task.taps, values, strict=True)
+        return [value.sigmoid() if tap == IMAGE else value.requires_grad_() for tap, value in named]
 
     def labels(self, size: tuple[int, int] = _SIZE, *, blank: Sequence[int] = ()) -> Any:
         """Collated labels of the batch; those of the rows `blank` show nothing but what lies outside of their image."""
@@ -173,8 +176,8 @@ def check_gradients(case: Case) -> None:
             _expect(gradient is not None, f"{name!r} has no gradient; use it, or name it in without_gradient.")
             _expect(_finite(gradient), f"The gradient of {name!r} is not finite.")
     for tap, level in zip(case.task.taps, levels, strict=True):
-        _expect(level.grad is not None, f"Level {tap!r} has no gradient; leave it out of taps.")
-        _expect(_finite(level.grad), f"The gradient of level {tap!r} is not finite.")
+        _expect(level.grad is not None or tap == IMAGE, f"Level {tap!r} has no gradient; leave it out of taps.")
+        _expect(tap == IMAGE or _finite(level.grad), f"The gradient of level {tap!r} is not finite.")
 
 
 def check_blank_labels(case: Case) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
+from torch import nn
 
 from ubertrain.data.loading import TrainLoader
 from ubertrain.data.mixing import Mixer
@@ -13,7 +14,7 @@ from ubertrain.data.readers import READERS
 from ubertrain.data.wanted import wanted_labels
 from ubertrain.engine.branch import Branch
 from ubertrain.engine.graph import Graph
-from ubertrain.engine.level import Level
+from ubertrain.engine.level import IMAGE, Level
 from ubertrain.errors import ConfigError
 from ubertrain.registry import TASKS, TRUNKS, Registry
 from ubertrain.task import Task
@@ -154,19 +155,22 @@ def make_model(
 
 
 def make_graph(config: Config, trunk: Trunk, tasks: Mapping[str, Task]) -> Graph:
-    """Every task as a branch on the trunk.
+    """Every task as a branch on the trunk, which begins with a stage that gives the images if one reads the tap "image".
 
     Raises:
         ConfigError: a task reads a tap that the trunk does not have.
     """
-    branches = {}
+    branches, known = {}, {**trunk.taps, IMAGE: Tap(IMAGE, 3, 1)}
     for name, task in tasks.items():
-        taps = [_tap(config, name, tap, trunk.taps) for tap in task.taps]
+        taps = [_tap(config, name, tap, known) for tap in task.taps]
         head = task.make_head([Level(tap.channels, tap.stride) for tap in taps])
         plain = type(task).losses is Task.losses  # then the engine may run the head in pieces
         loss = {"loss": task.loss} if plain else {"losses": task.losses}
         branches[name] = Branch(head, [tap.stage for tap in taps], weight=config.tasks[name].weight, **loss)
-    return Graph(finer_stages(trunk) if config.memory.finer else trunk.stages(), branches)
+    stages = finer_stages(trunk) if config.memory.finer else trunk.stages()
+    if any(IMAGE in task.taps for task in tasks.values()):
+        stages = {IMAGE: nn.Identity(), **stages}
+    return Graph(stages, branches)
 
 
 def _make_task(config: Config, name: str) -> Task:
