@@ -103,6 +103,36 @@ def test_normals_in_other_axes(tmp_path: Path, suffix: str) -> None:
     assert reader.read(0).annotations["normals"][:, 0, 0].tolist() == pytest.approx([0.0, -0.8, -0.6], abs=0.006)
 
 
+@pytest.mark.parametrize("truth", ["png", "npy", None])
+def test_stereo_pairs(tmp_path: Path, truth: str | None) -> None:
+    """The second camera's view, the true disparity where there is one, and the calibration, in shares of the width."""
+    write(tmp_path / "stereo/a.png", np.full((6, 8, 3), 7, np.uint8))
+    if truth:
+        write(tmp_path / f"disparity/a.{truth}", np.full((6, 8), 512, np.uint16) if truth == "png" else np.full((6, 8), 2.0))
+    picture(tmp_path / "images/a.jpg")
+    sample = Folder(str(tmp_path), baseline=4.0).read(0)
+    pair = sample.annotations["stereo"]
+    assert torch.equal(pair["own"], sample.image) and (pair["other"] == 7).all()
+    assert (pair["disparity"] == (0.25 if truth else 0)).all()
+    assert (float(pair["side"]), float(pair["scale"])) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("stereo/a.png", r"a.png: stereo view 'other' must have shape \(3, 6, 8\)"),
+        ("disparity/a.npy", "a.npy: disparity must have shape"),
+    ],
+)
+def test_stereo_pairs_of_other_sizes_are_refused(tmp_path: Path, file: str, message: str) -> None:
+    """The error names the file."""
+    write(tmp_path / "stereo/a.png", np.zeros((6, 8, 3), np.uint8))
+    write(tmp_path / file, np.zeros((5, 8, 3), np.uint8) if file.endswith("png") else np.zeros((5, 8)))
+    picture(tmp_path / "images/a.jpg")
+    with pytest.raises(DataError, match=message):
+        Folder(str(tmp_path)).read(0)
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [

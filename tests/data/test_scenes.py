@@ -12,6 +12,7 @@ from ubertrain.data.readers import READERS
 from ubertrain.data.sample import Sample
 from ubertrain.data.scenes import Scenes
 from ubertrain.errors import ConfigError, DataError
+from ubertrain.ops.disparity import shifted
 
 LABELS = ("boxes", "class_map", "depth", "normals", "edges")
 SCENES = Scenes(images=12, size=(96, 128), keep="all")
@@ -224,3 +225,42 @@ def test_pictures_are_well_exposed() -> None:
         image = scene(index).image.numpy().astype(np.float32)
         assert 70 < image.mean() < 210
         assert image.std() > 15
+
+
+PAIRS = Scenes(images=4, size=(96, 128), keep="all", baseline=0.25)
+
+
+def test_a_second_camera_changes_nothing_for_the_first() -> None:
+    """Picture and labels are those of the data set without it, bit for bit."""
+    with_pair = PAIRS.read(2)
+    assert torch.equal(with_pair.image, scene(2).image)
+    assert torch.equal(with_pair.annotations["depth"], scene(2).annotations["depth"])
+    assert tuple(with_pair.annotations) == (*LABELS, "stereo")
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_the_second_camera_sees_the_image_shifted_by_the_disparity(index: int) -> None:
+    """Where both see the same: the image made of the other view is the image, to a few grey levels; unshifted it is not."""
+    sample = PAIRS.read(index)
+    pair = sample.annotations["stereo"]
+    assert torch.equal(pair["own"], sample.image)
+    torch.testing.assert_close(pair["scale"] / pair["disparity"], sample.annotations["depth"])
+    own, other = pair["own"][None].float(), pair["other"][None].float()
+    made = shifted(other, -(pair["disparity"] * 128)[None])
+    difference, unshifted = ((own - view).abs().mean(dim=1)[..., 32:] for view in (made, other))
+    assert difference.median() < 2
+    assert difference.mean() < 0.6 * unshifted.mean()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"baseline": -0.1}, "baseline is between 0"),
+        ({"baseline": 3.0}, "baseline is between 0"),
+        ({"keep": ["stereo"]}, "stereo needs a baseline"),
+    ],
+)
+def test_a_second_camera_that_cannot_be_is_refused(keywords: dict[str, Any], message: str) -> None:
+    """It would stand behind a wall, or nowhere."""
+    with pytest.raises(ConfigError, match=message):
+        Scenes(**keywords)

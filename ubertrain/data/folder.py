@@ -18,10 +18,12 @@ from ubertrain.annotation.edges import Edges
 from ubertrain.annotation.normals import Normals
 from ubertrain.annotation.parts import Parts, left_and_right, parts_kind
 from ubertrain.annotation.saliency import Saliency
+from ubertrain.annotation.stereo import Stereo, stereo_value
+from ubertrain.annotation.values import expect
 from ubertrain.data.blame import blame
 from ubertrain.data.box_values import box_value
 from ubertrain.data.files import FileReader
-from ubertrain.data.images import read_depth, read_ids, read_mask, read_normals
+from ubertrain.data.images import read_depth, read_ids, read_image, read_mask, read_normals
 from ubertrain.data.selection import folder
 from ubertrain.errors import ConfigError, DataError
 
@@ -34,6 +36,7 @@ _KINDS: dict[str, tuple[type[Annotation], tuple[str, ...]]] = {
     "edges": (Edges, (".png", ".npy")),
     "saliency": (Saliency, (".png",)),
     "parts": (Parts, (".png",)),
+    "stereo": (Stereo, (".png", ".jpg", ".jpeg")),
 }
 _WITH_CLASSES = ("boxes", "class_map", "parts")
 
@@ -51,6 +54,8 @@ class Folder(FileReader):
     - `normals/NAME.png`: 8 bit, n = 2 v / 255 - 1, black or mid grey = unknown. Or `.npy`: (height, width, 3).
     - `edges/NAME.png`: not black = boundary. Or `.npy`: (height, width) or (annotators, height, width) of 0, 1, 255 = unknown.
     - `saliency/NAME.png`: black and white, white (from 128 on) = salient.
+    - `stereo/NAME.png` (or .jpg): the view of a rectified second camera to the right, of the image's size. If `disparity` has
+      a `NAME.png` (16 bit, 256 units per pixel, 0 = unknown, as KITTI has it) or `NAME.npy` (pixels), that is the true one.
     - `parts/NAME.png`: class ids, 255 = unknown; where `classes` names a left and a right part, a flip exchanges them.
 
     Args:
@@ -59,6 +64,7 @@ class Folder(FileReader):
         depth_scale: see above.
         normals_axes: which way the three numbers of a stored normal grow, in their order. "right up back" is OpenGL's, "right
             forward up" that of NYUv2 in the release of multi-task RefineNet.
+        baseline: of stereo pairs, baseline in metres times focal length in pixels; 0 is unknown.
         labels, take, drop: see `FileReader`.
     """
 
@@ -71,6 +77,7 @@ class Folder(FileReader):
         classes: Mapping[str, Sequence[str]] | None = None,
         depth_scale: float = 1000.0,
         normals_axes: str = "right down forward",
+        baseline: float = 0.0,
         labels: Sequence[str] | None = None,
         take: str = ":",
         drop: str | None = None,
@@ -90,7 +97,7 @@ class Folder(FileReader):
             raise ConfigError(f"folder, classes: {min(unknown)!r} has no classes; only {', '.join(_WITH_CLASSES)} have")
         if "parts" in self.kinds and "parts" in self.classes:
             self.kinds["parts"] = parts_kind(left_and_right(self.classes["parts"]))
-        self._depth_scale, self._axes = depth_scale, Axes.parse(normals_axes)
+        self._depth_scale, self._axes, self._baseline = depth_scale, Axes.parse(normals_axes), baseline
         self._expect_matches()
         self.choose(list(self._files), labels=labels, take=take, drop=drop, where=images)
 
@@ -111,6 +118,8 @@ class Folder(FileReader):
                 return read_depth(file, self._depth_scale)
             case "normals", ".png":
                 return self._axes.converted(read_normals(file))
+            case "stereo", _:
+                return self._stereo(sample, file, size)
             case "edges", ".png":
                 return (read_ids(file) > 0).to(torch.uint8)[None]
         with blame(file):
@@ -144,6 +153,17 @@ class Folder(FileReader):
             if isinstance(error, DataError):
                 raise
             raise DataError(f'is not {{"boxes": [[x0, y0, x1, y1], ...], "classes": [...]}} ({error!r})') from error
+
+    def _stereo(self, sample: str, file: Path, size: tuple[int, int]) -> dict[str, Tensor]:
+        disparity = None
+        for truth in (self._root / "disparity" / f"{sample}{suffix}" for suffix in (".png", ".npy")):
+            if truth.exists():
+                with blame(truth):
+                    pixels = read_depth(truth, 256) if truth.suffix == ".png" else _array("disparity", truth)
+                    expect(pixels.shape == size, f"disparity must have shape {size}, like its image; got {tuple(pixels.shape)}")
+                disparity = pixels / size[1]
+        own = read_image(self.image_file(sample))
+        return stereo_value(own, read_image(file), disparity=disparity, scale=self._baseline / size[1])
 
     def _class_id(self, name: Any) -> int:
         if isinstance(name, int):

@@ -14,12 +14,14 @@ from ubertrain.annotation.class_map import ClassMap
 from ubertrain.annotation.depth import Depth
 from ubertrain.annotation.edges import Edges
 from ubertrain.annotation.normals import Normals
+from ubertrain.annotation.stereo import Stereo, stereo_value
 from ubertrain.data.reader import Reader
 from ubertrain.data.rendering import CLASSES, OBJECT_CLASSES, Rendering, Scene, random_scene, render
 from ubertrain.data.sample import Sample
 from ubertrain.errors import ConfigError, DataError
 
 _KINDS: Mapping[str, type[Annotation]] = {kind.key: kind for kind in (Boxes, ClassMap, Depth, Normals, Edges)}
+_OF_PAIRS: Mapping[str, type[Annotation]] = {Stereo.key: Stereo}
 
 
 class Scenes(Reader):
@@ -34,14 +36,16 @@ class Scenes(Reader):
     - "normals": x right, y down, z forward, at every pixel.
     - "edges": one plane; outlines of objects and creases between their faces, and between floor and walls. Neither textures
       nor shadows are edges.
+    - "stereo", if there is a `baseline`: the view of a second camera, with the true disparity.
 
     Args:
         images: how many.
         size: [height, width] in pixels.
         seed: another seed is another data set; give validation its own.
         keep: which labels an image carries. "all"; a list of names, which all images carry; or {min: 1, max: 3}, by which each
-            image carries between so many and so many of the five, drawn per image.
+            image carries between so many and so many of them, drawn per image.
         objects: [fewest, most] in a room; few of them may be out of view or hidden.
+        baseline: metres that a second camera stands to the right; 0 is none.
 
     Raises:
         ConfigError: a value out of range or an unknown label.
@@ -54,6 +58,7 @@ class Scenes(Reader):
         seed: int = 0,
         keep: str | Sequence[str] | Mapping[str, int] = {"min": 1, "max": 3},
         objects: Sequence[int] = (2, 5),
+        baseline: float = 0.0,
     ) -> None:
         self._images, self._size, self._seed = images, _pair(size, "size", least=16), seed
         self._objects = _pair(objects, "objects", least=0)
@@ -61,8 +66,14 @@ class Scenes(Reader):
             raise ConfigError(f"scenes: images must be at least 1 and seed at least 0; got {images} and {seed}")
         if self._objects[0] > self._objects[1]:
             raise ConfigError(f"scenes: objects must be [fewest, most]; got {list(objects)}")
-        labels, self._counts = _kept(keep)
-        self.kinds = {label: _KINDS[label] for label in labels}
+        if not 0 <= baseline <= 1:
+            raise ConfigError(
+                f"scenes: baseline is between 0, no second camera, and 1 metre, for walls to stay in front; got {baseline}"
+            )
+        self._baseline = baseline
+        kinds = {**_KINDS, **_OF_PAIRS} if baseline else _KINDS
+        labels, self._counts = _kept(keep, list(kinds))
+        self.kinds = {label: kinds[label] for label in labels}
         self.classes = {"boxes": OBJECT_CLASSES, "class_map": CLASSES}
         self.classes = {label: names for label, names in self.classes.items() if label in labels}
 
@@ -79,11 +90,21 @@ class Scenes(Reader):
             raise DataError(f"scenes: no image {index}; there are {self._images}, counted from 0")
         scene = random_scene(np.random.default_rng((self._seed, index)), self._objects, 0.5 * self._size[1] / self.focal)
         rendering = render(scene, self._size, self.focal)
-        annotations = {label: _label(label, scene, rendering) for label in self._labels_of(index)}
+        image = torch.from_numpy(rendering.image).permute(2, 0, 1).contiguous()
+        annotations = {
+            label: self._stereo(scene, rendering, image) if label == Stereo.key else _label(label, scene, rendering)
+            for label in self._labels_of(index)
+        }
         for label, value in annotations.items():
             self.kinds[label].check(value, self._size)
-        image = torch.from_numpy(rendering.image).permute(2, 0, 1).contiguous()
         return Sample(f"{index:06d}", image, annotations, source=f"rendered scene {index} of seed {self._seed}")
+
+    def _stereo(self, scene: Scene, rendering: Rendering, image: Tensor) -> dict[str, Tensor]:
+        """The second camera's view; what the image shows at column x it shows further left, by baseline * focal / depth."""
+        other = render(scene.beside(self._baseline), self._size, self.focal, exposure=rendering.exposure).image
+        scale = self._baseline * self.focal / self._size[1]
+        disparity = scale / torch.from_numpy(rendering.depth)
+        return stereo_value(image, torch.from_numpy(other).permute(2, 0, 1).contiguous(), disparity=disparity, scale=scale)
 
     def _labels_of(self, index: int) -> list[str]:
         """The labels that this image carries, drawn apart from the scene so that `keep` never changes a picture."""
@@ -93,17 +114,20 @@ class Scenes(Reader):
         return [label for number, label in enumerate(labels) if number in chosen]
 
 
-def _kept(keep: str | Sequence[str] | Mapping[str, int]) -> tuple[list[str], tuple[int, int]]:
-    """The labels that images may carry, and the fewest and most of them that one does."""
+def _kept(keep: str | Sequence[str] | Mapping[str, int], known: list[str]) -> tuple[list[str], tuple[int, int]]:
+    """The labels, of those `known`, that images may carry, and the fewest and most of them that one does."""
     if isinstance(keep, Mapping):
-        fewest, most = keep.get("min", 0), keep.get("max", len(_KINDS))
-        if set(keep) - {"min", "max"} or not 0 <= fewest <= most <= len(_KINDS):
-            raise ConfigError(f"scenes: keep must be {{min: a, max: b}} with 0 <= a <= b <= {len(_KINDS)}; got {dict(keep)}")
-        return list(_KINDS), (fewest, most)
-    labels = list(_KINDS) if keep == "all" else [keep] if isinstance(keep, str) else list(keep)
-    if not labels or set(labels) - set(_KINDS):
-        raise ConfigError(f'scenes: keep must be "all", {{min: a, max: b}} or a list of {", ".join(_KINDS)}; got {keep!r}')
-    return [label for label in _KINDS if label in labels], (len(set(labels)),) * 2
+        fewest, most = keep.get("min", 0), keep.get("max", len(known))
+        if set(keep) - {"min", "max"} or not 0 <= fewest <= most <= len(known):
+            raise ConfigError(f"scenes: keep must be {{min: a, max: b}} with 0 <= a <= b <= {len(known)}; got {dict(keep)}")
+        return known, (fewest, most)
+    labels = known if keep == "all" else [keep] if isinstance(keep, str) else list(keep)
+    if not labels or set(labels) - set(known):
+        needs = " (stereo needs a baseline)" if Stereo.key in labels and Stereo.key not in known else ""
+        raise ConfigError(
+            f'scenes: keep must be "all", {{min: a, max: b}} or a list of {", ".join(known)}{needs}; got {keep!r}'
+        )
+    return [label for label in known if label in labels], (len(set(labels)),) * 2
 
 
 def _pair(values: Sequence[int], key: str, least: int) -> tuple[int, int]:

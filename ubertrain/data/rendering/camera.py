@@ -28,6 +28,7 @@ class Rendering:
         normals: (3, height, width) float32 unit vectors in camera axes: x right, y down, z forward.
         solid: (height, width) int16, which of the scene's solids; 0 is the room.
         face: (height, width) int8, which face of it.
+        exposure: how long the picture was exposed.
     """
 
     image: NDArray[np.uint8]
@@ -35,14 +36,18 @@ class Rendering:
     normals: Floats
     solid: NDArray[np.int16]
     face: Faces
+    exposure: float
 
 
-def render(scene: Scene, size: tuple[int, int], focal: float) -> Rendering:
-    """The picture of `size` = (height, width) by a pinhole camera of `focal` pixels whose optical axis is in the middle."""
+def render(scene: Scene, size: tuple[int, int], focal: float, *, exposure: float | None = None) -> Rendering:
+    """The picture of `size` = (height, width) by a pinhole camera of `focal` pixels whose optical axis is in the middle.
+
+    `exposure` is that of another picture; without it the camera chooses, as cameras do: bright scenes get less of it.
+    """
     rows, columns = (axis.ravel() + np.float32(0.5) for axis in np.indices(size, dtype=np.float32))
     colour, hits, surface = _look(scene, rows, columns, size, focal)
-    # As a camera does: bright scenes are exposed for less time.
-    exposure = scene.exposure * 0.4 / float(colour.mean())
+    if exposure is None:
+        exposure = scene.exposure * 0.4 / float(colour.mean())
     picture = _developed(colour, exposure).reshape(3, *size)
     _smooth(picture, scene, focal, exposure)
     return Rendering(
@@ -51,6 +56,7 @@ def render(scene: Scene, size: tuple[int, int], focal: float) -> Rendering:
         normals=(scene.camera.T @ surface.normal).reshape(3, *size),
         solid=hits.solid.reshape(size),
         face=hits.face.reshape(size),
+        exposure=exposure,
     )
 
 

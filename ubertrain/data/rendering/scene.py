@@ -3,7 +3,9 @@
 The world has its origin at the camera, x and z along the walls and y straight down, in metres. Colours are linear RGB.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ubertrain.data.rendering.shapes import Floats, Shape
 from ubertrain.data.rendering.textures import Texture
@@ -74,3 +76,12 @@ class Scene:
     ambient: Floats
     camera: Floats
     exposure: float
+
+    def beside(self, metres: float) -> "Scene":
+        """The same world around a camera that stands so many metres further to its right and looks the same way."""
+        way = self.camera @ np.array([metres, 0, 0], np.float32)
+        return replace(
+            self,
+            solids=tuple(replace(solid, position=solid.position - way) for solid in self.solids),
+            lights=tuple(replace(light, position=light.position - way) for light in self.lights),
+        )
