@@ -40,18 +40,24 @@ class Workload:
     side: int
 
 
-class DenseHead(nn.Module):
-    """Two 3x3 convolutions of 256 channels with batch norm, a 3x3 convolution, and bilinear enlargement to the input."""
-
-    def __init__(self, source: int, channels: int, width: int = 256, factor: int = 8) -> None:
-        super().__init__()
-        last = nn.Conv2d(width, channels, 3, padding=1)
-        self.layers = nn.Sequential(*_unit(source, width), *_unit(width, width), last)
-        self.factor = factor
+class OnLevel(nn.Sequential):
+    """The first stage of a head that reads one level: layers on that level."""
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """(rows, channels, height, width) at the input's resolution."""
-        return F.interpolate(self.layers(levels[0]), scale_factor=self.factor, mode="bilinear", align_corners=False)
+        (level,) = levels
+        return super().forward(level)
+
+
+class DenseHead(nn.Sequential):
+    """Two 3x3 convolutions of 256 channels with batch norm, a 3x3 convolution, and bilinear enlargement to the input.
+
+    Four stages: levels of one in, (rows, channels, height, width) at the input's resolution out.
+    """
+
+    def __init__(self, source: int, channels: int, width: int = 256, factor: int = 8) -> None:
+        last = nn.Conv2d(width, channels, 3, padding=1)  # made first, and so with the random weights that it has always had
+        hidden = OnLevel(*_unit(source, width)), nn.Sequential(*_unit(width, width))
+        super().__init__(*hidden, last, nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=False))
 
 
 def classes_loss(logits: Tensor, target: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -39,12 +40,16 @@ class Alone:
         stage: its module.
         value: its input, detached.
         forms: of the gradients of its output, one for each tensor; left out: like the tensors.
+        linked: the input has a graph of its own, into which its gradient goes.
 
     Attributes:
         differentiable: after the forward, which tensors of the output want gradients.
     """
 
-    def __init__(self, item: Item, stage: nn.Module, value: Any, forms: Sequence[Form | None] = ()) -> None:
+    def __init__(
+        self, item: Item, stage: nn.Module, value: Any, forms: Sequence[Form | None] = (), *, linked: bool = False
+    ) -> None:
+        self._linked = linked
         self._forms = forms
         self._item = item
         self._stage = stage
@@ -62,7 +67,7 @@ class Alone:
             meets: whether the gradient of the input will meet a sum that is there already, as at a tap.
         """
         torch.clear_autocast_cache()
-        inputs = pytree.tree_map_only(Tensor, self._receiving, self._value)
+        inputs = self._value if self._linked else receiving(self._value, self._received)
         output = SpanRunner(lambda name: self._stage, lambda name, value: value).run((self._item,), inputs)
         self.differentiable = [leaf.requires_grad for leaf in tensors(output)]
         self._output = output
@@ -85,8 +90,27 @@ class Alone:
         self._roots = []
         return any(self.differentiable)
 
-    def _receiving(self, leaf: Tensor) -> Tensor:
-        return _Receive.apply(leaf.detach().requires_grad_(), self._received) if leaf.requires_grad else leaf
+
+def receiving(value: Any, received: list[Tensor]) -> Any:
+    """The value with a graph that puts gradients into a list."""
+
+    def one(leaf: Tensor) -> Tensor:
+        return _Receive.apply(leaf.detach().requires_grad_(), received) if leaf.requires_grad else leaf
+
+    return pytree.tree_map_only(Tensor, one, value)
+
+
+def gradient_forms(value: Any) -> list[Form | None]:
+    """The forms of the gradients that the tensors in `value` will get, as they come; None for a tensor that got none."""
+    forms: list[Form | None] = [None] * len(tensors(value))
+
+    def note(place: int, gradient: Tensor) -> None:
+        forms[place] = form_of(gradient)
+
+    for place, leaf in enumerate(tensors(value)):
+        if leaf.requires_grad:
+            leaf.register_hook(partial(note, place))
+    return forms
 
 
 def output_of(stage: nn.Module, value: Any, differentiable: Sequence[bool]) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -10,13 +11,15 @@ from torch.utils import _pytree as pytree
 
 from ubertrain.engine.branches import coupling, run_branch
 from ubertrain.engine.graph import BranchCall, Graph, Labelled
+from ubertrain.engine.heads import head_stages
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
 from ubertrain.engine.narrow import NarrowBranch, cannot_narrow
 from ubertrain.engine.taps import Tap
 from ubertrain.errors import ScheduleError
+from ubertrain.measuring.head_cost import HeadMeter, larger
 from ubertrain.measuring.work import OpCost, Work
-from ubertrain.planning.chain import BranchCost, NarrowCost, Narrowed
+from ubertrain.planning.chain import BranchCost, HeadCost, NarrowCost, Narrowed
 from ubertrain.planning.schedule import BranchRun
 
 
@@ -49,7 +52,20 @@ class BranchMeter:
         one_row, per_row = self._parts(task, share, taps) if rows > 1 else (later, 0)
         numbers = tuple(self._graph.stage_names.index(tap) for tap in self._graph.taps[task])
         late, narrow = may_be_late(self._graph, task, self._values), self._narrow(task, share, work)
-        return BranchCost(task, numbers, rows, first, later, one_row, per_row, left, late, work, narrow)
+        heads = tuple(self._heads(task, share, left, apart=one_row is not None))
+        return BranchCost(task, numbers, rows, first, later, one_row, per_row, left, late, work, narrow, heads)
+
+    def _heads(self, task: str, share: Labelled, left: int, *, apart: bool) -> Iterator[HeadCost]:
+        """The head stage by stage: on all rows, and on one if images are apart."""
+        if not head_stages(self._graph, task):
+            return
+        meter = HeadMeter(self._graph, task, lambda: self._taps(task), self._batch, self._cost, self._rounding)
+        whole, rows = meter.measure(share, fresh=True), len(share.rows)
+        if rows > 2:  # as in `measure`
+            whole = replace(whole, first=larger(whole.first, meter.first(_few(share, rows - 1))))
+        yield whole
+        if apart and rows > 1:
+            yield meter.measure(_few(share, 1), losses=left * (rows - 1), fresh=False)
 
     def _narrow(self, task: str, share: Labelled, work: float) -> NarrowCost | None:
         """What the branch costs if it runs narrow; `work` is what it does otherwise."""

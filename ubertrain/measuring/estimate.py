@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,13 +14,14 @@ from ubertrain.engine.branches import without_autocast
 from ubertrain.engine.graph import Graph, batch_size
 from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
-from ubertrain.measuring.alone import Form, form_of, tensors
+from ubertrain.measuring.alone import Form, gradient_forms
 from ubertrain.measuring.branch_cost import BranchMeter
 from ubertrain.measuring.fakes import faked
 from ubertrain.measuring.roofline import op_cost, unit_of
 from ubertrain.measuring.stage_cost import StageMeter
+from ubertrain.measuring.tied import with_tied
 from ubertrain.measuring.work import OpCost, Work
-from ubertrain.planning.chain import Chain, Keeping, StageCost
+from ubertrain.planning.chain import Chain, StageCost
 
 
 def estimate(graph: Graph, images: Any, targets: Mapping[str, Any], *, cost: str = "auto", rounding: int = 1) -> Chain:
@@ -67,7 +67,7 @@ def measure(graph: Graph, images: Any, labels: Mapping[str, Labels], cost: OpCos
         stages.append(meter.measure(name, graph.stage(name)))
         if name in tapped:
             values[name] = meter.value
-    stages = _with_tied(_with_passing(stages, {names.index(tap) for tap in tapped}), _tied_bytes(graph, names))
+    stages = with_tied(_with_passing(stages, {names.index(tap) for tap in tapped}), [graph.stage(name) for name in names])
     branches = BranchMeter(graph, values, batch_size(images), cost, rounding)
     return Chain(
         stages=tuple(stages),
@@ -105,39 +105,7 @@ class _Plain:
         self.peak, self.work = meter.peak, work.total
 
     def _listen(self, name: str, stage: nn.Module, inputs: Any, output: Any) -> None:
-        forms: list[Form | None] = [None] * len(tensors(output))
-        self.gradients[name] = forms
-        for place, leaf in enumerate(tensors(output)):
-            if leaf.requires_grad:
-                leaf.register_hook(partial(_note, forms, place))
-
-
-def _note(forms: list[Form | None], place: int, gradient: Tensor) -> None:
-    forms[place] = form_of(gradient)
-
-
-def _tied_bytes(graph: Graph, names: Sequence[str]) -> int:
-    """Bytes of the gradients of weights that several stages use: the first waits for the last before it reaches `.grad`."""
-    uses = Counter(parameter for name in names for parameter in graph.stage(name).parameters() if parameter.requires_grad)
-    return sum(parameter.nbytes for parameter, count in uses.items() if count > 1)
-
-
-def _with_tied(stages: Sequence[StageCost], tied: int) -> list[StageCost]:
-    """The stages with `tied` bytes more alive during every backward."""
-
-    def more(way: Keeping) -> Keeping:
-        return replace(way, backward_peak=way.backward_peak + tied)
-
-    return [
-        replace(
-            stage,
-            whole=more(stage.whole),
-            products=more(stage.products) if stage.products else None,
-            pending=stage.pending + tied,
-            tail_peak=stage.tail_peak + tied,
-        )
-        for stage in stages
-    ]
+        self.gradients[name] = gradient_forms(output)
 
 
 def _with_passing(stages: Sequence[StageCost], tapped: Collection[int]) -> list[StageCost]:

@@ -18,6 +18,7 @@ import ubertrain.engine
 import ubertrain.planning.chain
 from ubertrain.engine.branches import coupling, without_autocast
 from ubertrain.engine.graph import Graph
+from ubertrain.engine.heads import head_stages
 from ubertrain.measuring.fakes import faked
 from ubertrain.measuring.roofline import Tf32, speed_of
 from ubertrain.measuring.speed import Speed
@@ -51,6 +52,10 @@ def fingerprint(graph: Graph, images: Any, targets: Mapping[str, Any], *, cost: 
                 copied.stage(name).register_forward_pre_hook(lambda *unused, name=name: digest.update(f"stage {name}".encode()))
             for name, parameter in copied.named_parameters():
                 digest.update(f"{name} {parameter.requires_grad} {operations.form(parameter)}".encode())
+            for task in copied.branches:
+                for name in head_stages(copied, task):
+                    stage = copied.heads[task].get_submodule(name)
+                    stage.register_forward_pre_hook(lambda *unused, name=name: digest.update(f"head {name}".encode()))
             total = sum(copied.losses(batch, labels).values())
             if isinstance(total, Tensor) and total.requires_grad:
                 with without_autocast(total.device.type):

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from ubertrain.engine.branches import run_branch
 from ubertrain.engine.graph import Graph, batch_size
@@ -19,7 +20,7 @@ from ubertrain.engine.narrow import NarrowBranch
 from ubertrain.engine.taps import Tap
 from ubertrain.measuring.alone import Alone, output_of, tensors
 from ubertrain.measuring.estimate import estimate
-from ubertrain.planning.chain import Chain, StageCost
+from ubertrain.planning.chain import Chain, HeadCost, StageCost
 from ubertrain.planning.schedule import BranchRun, Item, Products, Span
 
 
@@ -61,7 +62,9 @@ def profile(graph: Graph, images: Any, targets: Mapping[str, Any], *, repeats: i
                 narrow = replace(
                     narrow, work=clock.median(partial(_hold, held, [values[tap] for tap in graph.taps[branch.task]]))
                 )
-            branches.append(replace(branch, work=seconds, narrow=narrow))
+            levels = pytree.tree_map_only(Tensor, _leaf, [tap.read(share.rows, batch) for tap in taps])
+            heads = _timed_heads(clock, branch.heads, graph.heads[branch.task], levels)
+            branches.append(replace(branch, work=seconds, narrow=narrow, heads=heads))
     plain = sum(stage.forward + stage.whole.backward for stage in stages) + sum(branch.work for branch in branches)
     return replace(chain, stages=tuple(stages), branches=tuple(branches), unit="seconds", plain_work=plain)
 
@@ -84,6 +87,31 @@ def _timed(clock: _Clock, cost: StageCost, stage: nn.Module, value: Any) -> Stag
     whole = replace(cost.whole, backward=backward)
     again = min(max(recomputed - backward, 0.0), forward)
     return replace(cost, whole=whole, products=products, forward=forward, partial=again)
+
+
+def _timed_heads(clock: _Clock, heads: Sequence[HeadCost], head: nn.Module, levels: Any) -> tuple[HeadCost, ...]:
+    """A head's costs with seconds for the work of its stages on all rows."""
+    timed, value = [], levels
+    for cost in heads[0].stages if heads else ():
+        stage = head.get_submodule(cost.name)
+        timed.append(_timed(clock, cost, stage, value))
+        value = _next(cost.name, stage, value)
+    return tuple(
+        replace(cost, stages=tuple(map(_as_long, cost.stages, timed)), first=_as_long(cost.first, timed[0])) for cost in heads
+    )
+
+
+def _as_long(cost: StageCost, timed: StageCost) -> StageCost:
+    """A stage's bytes with the work of another measure of it."""
+    products = cost.products
+    if products is not None:
+        products = replace(products, backward=(timed.products or timed.whole).backward)
+    whole = replace(cost.whole, backward=timed.whole.backward)
+    return replace(cost, whole=whole, products=products, forward=timed.forward, partial=timed.partial)
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _next(name: str, stage: nn.Module, value: Any) -> Any:

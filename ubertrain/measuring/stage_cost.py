@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ubertrain.engine.inplace import begins_in_place
 from ubertrain.engine.meter import LiveBytes
 from ubertrain.errors import ScheduleError
 from ubertrain.measuring.alone import Alone, Form, output_of, tensors
@@ -24,11 +25,19 @@ class StageMeter:
         cost: of one operation.
         rounding: each storage counts as its bytes rounded up to a multiple of this.
         gradients: stage -> the forms of the gradients of its output, as far as they are known.
+        meets: whether gradients may meet sums, as at taps.
     """
 
     def __init__(
-        self, images: Any, cost: OpCost, rounding: int = 1, gradients: Mapping[str, Sequence[Form | None]] | None = None
+        self,
+        images: Any,
+        cost: OpCost,
+        rounding: int = 1,
+        gradients: Mapping[str, Sequence[Form | None]] | None = None,
+        *,
+        meets: bool = True,
     ) -> None:
+        self._meets = meets
         self._gradients = gradients or {}
         self._cost = cost
         self._rounding = rounding
@@ -44,11 +53,13 @@ class StageMeter:
         """The costs of the next stage of the trunk."""
         number, value, span = len(self._values) - 1, self._values[-1], Span((name,))
         kept, passed = self._run(name, stage, value), self._run(span, stage, value)
-        met = self._run(name, stage, value, meets=True), self._run(span, stage, value, meets=True)
         output = output_of(stage, value, kept.differentiable)
         self._values.append(output)
         made = {_key(leaf): self._size(leaf) for leaf in tensors(output)}
-        storages = tuple((self._makers.setdefault(key, number), size) for key, size in made.items())
+        makers = {key: self._makers.setdefault(key, number) for key in made}
+        copies = begins_in_place(stage)  # a span that begins with it hands on what is its own
+        clone = sum(self._size(leaf) for leaf in tensors(value)) if copies else 0
+        storages = tuple((number if copies else makers[key], size) for key, size in made.items())
         own = sum(size for maker, size in storages if maker == number)
         noted = max(0, passed.way.kept - own)
         return StageCost(
@@ -57,14 +68,22 @@ class StageMeter:
             gradient=sum(self._size(leaf) for leaf in tensors(output) if leaf.requires_grad),
             whole=kept.way,
             products=self._products(name, stage, value, kept.way),
-            pass_peak=passed.way.forward_peak,
+            pass_peak=max(0, passed.way.forward_peak - clone),
             noted=noted,
             pending=max(0, passed.pending - 2 * noted),
-            tail_peak=passed.way.backward_peak,
-            meeting=max(0, *(a.way.backward_peak - b.way.backward_peak for a, b in zip(met, (kept, passed), strict=True))),
+            tail_peak=max(kept.way.backward_peak, passed.way.backward_peak - clone),
+            meeting=max(0, *(self._meeting(item, stage, value, run) for item, run in ((name, kept), (span, passed)))),
             forward=kept.forward,
             partial=max(0.0, passed.way.backward - kept.way.backward),
+            clone=clone,
         )
+
+    def _meeting(self, item: Item, stage: nn.Module, value: Any, without: _Run) -> int:
+        """What the backward needs more where the gradient of the input meets a sum."""
+        return self._run(item, stage, value, meets=True).way.backward_peak - without.way.backward_peak if self._meets else 0
+
+    def _alone(self, item: Item, stage: nn.Module, value: Any, forms: Sequence[Form | None]) -> Alone:
+        return Alone(item, stage, value, forms)
 
     def _products(self, name: str, stage: nn.Module, value: Any, whole: Keeping) -> Keeping | None:
         try:
@@ -79,7 +98,7 @@ class StageMeter:
     def _run(self, item: Item, stage: nn.Module, value: Any, *, meets: bool = False) -> _Run:
         """One forward and backward; the sum that is met, if any, is left out of the bytes."""
         starts: list[int] = []
-        alone = Alone(item, stage, value, self._gradients.get(Schedule((item,)).stages[0], ()))
+        alone = self._alone(item, stage, value, self._gradients.get(Schedule((item,)).stages[0], ()))
         existing = sum(self._size(leaf) for leaf in tensors(value) if leaf.requires_grad) if meets else 0
         with LiveBytes(self._rounding) as meter, Work(self._cost) as work:
             probe = stage.register_forward_pre_hook(lambda *unused: starts.append(meter.live))

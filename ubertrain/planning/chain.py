@@ -47,6 +47,7 @@ class StageCost:
         meeting: bytes that its backward needs more where the gradient of its input meets a sum that is there already, a tap's.
         forward: work of the forward.
         partial: work of the forward up to the last tensor that the backward needs, where a recompute stops.
+        clone: bytes that a span which begins with this stage takes more: a copy of its input, which it would write into.
     """
 
     name: str
@@ -61,6 +62,7 @@ class StageCost:
     meeting: int
     forward: float
     partial: float
+    clone: int = 0
 
 
 @dataclass(frozen=True)

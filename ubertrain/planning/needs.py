@@ -43,6 +43,7 @@ class Needs:
         kept, forward_peak: [way, s] of keeping stage s, way 0 whole and way 1 its products.
         backward_need: [way, s] most bytes during its backward beside what is held.
         kept_work: [way, s] forward and backward; infinite where a stage does not allow it.
+        clone: [s] bytes that a span which begins with s holds while it is recomputed.
         hold: [s, p] bytes of the value that a span from s to p ends with.
         again: [s, p] work of running s to p forward.
         inside: [s, p] bytes of the values tapped at the top in a span from s to p, before its end.
@@ -99,6 +100,7 @@ class Needs:
         late_need = _array(self.late[t].steps[0][0] if t in self.late else 0 for t in range(self.count))
         is_late = _array(t in self.late for t in range(self.count))
         self.late_kept, self.late_held = (late_need + self.kept) * is_late, (late_need + self.hold) * is_late
+        self.clone = _array(stage.clone for stage in stages)
         self.starts = chain.starts
         self.top = reads.top(top)
         self.branch_work = float(sum(branch.work for branch in chain.branches) + reads.work)
@@ -114,7 +116,8 @@ class Needs:
                 if k > s:
                     value = int(self.hold[s, k - 1])
                     held, last = (held + value, 0) if k - 1 in tapped else (held, value)
-                need[s, k] = held + last + copies[s, k] + chain.stages[k].pass_peak + below[k]
+                clone = chain.stages[k].clone if k == s else 0
+                need[s, k] = held + last + copies[s, k] + chain.stages[k].pass_peak + clone + below[k]
                 if reads is not None and reads.hold_need[k]:
                     need[s, k] = max(need[s, k], held + copies[s, k] + self.hold[s, k] + reads.hold_need[k])
         return np.maximum.accumulate(need, axis=1)

@@ -74,6 +74,7 @@ class Table:
         self._names = [stage.name for stage in chain.stages]
         self._needs = needs = Needs(chain, late, narrow, heads)
         self._count = needs.count
+        self._clone = _nearest(needs.clone, slot)
         self._hold = np.minimum(_nearest(needs.hold, slot), self._width)
         self._kept = np.diff(self._up(np.cumsum(needs.kept, axis=1)), axis=1, prepend=0)
         self._usual = np.array([np.bincount(column[: p + 1]).argmax() for p, column in enumerate(self._hold.T)])
@@ -107,7 +108,7 @@ class Table:
                 p, m = s, m - options[choice][1]
             else:
                 p = s + choice - len(works)
-                items.append(Span(self._inside(s, p, m, heads)))
+                items.append(Span(self._inside(s, p, m - int(self._clone[s]), heads)))
                 m = int(left[p - s])
             heads |= self._late_heads(p, m)
             s, level = p + 1, rest[p - s] - self._starts[p + 1]
@@ -135,7 +136,7 @@ class Table:
                 p, m = s, m - options[choice][1]
             else:
                 p = s + choice - len(works)
-                items.append(Span(self._inside(s, p, m, heads)))
+                items.append(Span(self._inside(s, p, m - int(self._clone[s]), heads)))
                 m = int(left[p - s])
             heads |= self._late_heads(p, m)
             s = p + 1
@@ -189,6 +190,9 @@ class Table:
                         np.add(rows[s], self._late_work.get(s - 1, 0.0), out=behind[s])
                     _shift(behind[s], self._usual[s - 1], out=shifted[s])
             np.add(rows[: t + 1], needs.again[: t + 1, t, None], out=self._again[: t + 1, t])
+            for begin in np.flatnonzero(self._clone[: t + 1]).tolist():
+                self._again[begin, t] = _shift(self._again[begin, t], self._clone[begin])
+                self._least[begin, t] = min(self._least[begin, t] + self._clone[begin], self._width)
 
     def _solve_top(self) -> None:
         """`_top[row]`: `top(s, I, m)` for all m; those of stage s begin at `_starts[s]`, one for each value of I."""

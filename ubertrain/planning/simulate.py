@@ -186,16 +186,18 @@ class _Walk:
         self.live += held
         *before, final = span.items
         pending = copies + self.chain.stages[numbers[-1]].pending
-        holds = []
+        holds: list[int] = []
         for item in before:
             hold = self._pass(item, "recompute", pending) if isinstance(item, Span) else self._keep(item, "recompute", pending)
+            if isinstance(item, str) and not holds:  # what begins a span may have to leave its input as it is
+                held, self.live = held + self._clone(item), self.live + self._clone(item)
             holds.append(hold)
             self.live += hold
         if isinstance(final, Span):
             self._recompute(final)
         else:
             stage, last = self.chain.stages[numbers[-1]], numbers[-1]
-            peak = stage.tail_peak + copies + self._meeting(stage, last)
+            peak = stage.tail_peak + copies + self._meeting(stage, last) + (0 if before else stage.clone)
             self._moment(f"recompute and backward {stage.name}", peak, self._incoming(last - 1))
             self.work += stage.partial + stage.whole.backward
         self.backward(before, holds)
@@ -210,13 +212,15 @@ class _Walk:
     def _pass(self, span: Span, doing: str, pending: int) -> int:
         """Run a span that keeps its output only; in the first run the values of taps inside it stay as well."""
         start, depths, copies = self._numbers(span)[0] - 1, _depths(span.items, 1), 0
+        begin = _beginnings(span)
         for name, depth in depths:
             number = self.number[name]
             stage, before = self.chain.stages[number], number - 1
             inside = doing == "forward" and before > start and before in self.tapped
             current = copies + pending + (0 if inside else self.chain.held(start, before))
             copies += depth * stage.noted
-            self._moment(f"{doing} {name}", current + depth * stage.noted + stage.pass_peak, current)
+            clone = stage.clone if name in begin else 0
+            self._moment(f"{doing} {name}", current + depth * stage.noted + stage.pass_peak + clone, current)
             self.work += stage.forward
             if doing == "forward" and number in self.tapped and name != depths[-1][0]:
                 self._inside += self.chain.held(start, number)
@@ -283,6 +287,9 @@ class _Walk:
             raise ScheduleError(f"stage {stage.name!r} does not allow to keep products only, [{stage.name}]; keep it whole")
         return stage, stage.products
 
+    def _clone(self, name: str) -> int:
+        return self.chain.stages[self.number[name]].clone
+
     def _numbers(self, span: Span) -> list[int]:
         return [self.number[name] for name in Schedule(span.items).stages]
 
@@ -305,6 +312,12 @@ def _first(items: Sequence[Item], count: int) -> tuple[Item, ...]:
 def _ends(item: Item) -> tuple[str, str]:
     names = Schedule((item,)).stages
     return names[0], names[-1]
+
+
+def _beginnings(span: Span) -> set[str]:
+    """The stages with which a span, or one inside it, begins."""
+    inside = (name for item in span.items if isinstance(item, Span) for name in _beginnings(item))
+    return {_ends(span)[0], *inside}
 
 
 def _depths(items: Sequence[Item], depth: int) -> list[tuple[str, int]]:
