@@ -168,6 +168,7 @@ TASKS: "Registry[Task]" = Registry(
         "normals": "ubertrain.tasks.normals:Normals",
         "stereo_depth": "ubertrain.tasks.stereo_depth:StereoDepth",
         "boundaries": "ubertrain.tasks.boundaries:Boundaries",
+        "semantic_boundaries": "ubertrain.tasks.semantic_boundaries:SemanticBoundaries",
         "saliency": "ubertrain.tasks.saliency:Saliency",
         "parts": "ubertrain.tasks.parts:Parts",
     },
