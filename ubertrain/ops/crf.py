@@ -73,6 +73,8 @@ class DenseCRF(nn.Module):
         self.widths = (appearance_xy, appearance_rgb, smoothness_xy)
         if not all(0 < width < math.inf for width in self.widths):
             raise ConfigError(f"appearance_xy, appearance_rgb and smoothness_xy must be positive, got {self.widths}")
+        if not (math.isfinite(appearance_weight) and math.isfinite(smoothness_weight)):
+            raise ConfigError(f"weights of a CRF must be finite, got {appearance_weight} and {smoothness_weight}")
         if compatibility not in get_args(Compatibility):
             raise ConfigError(f"compatibility is one of {get_args(Compatibility)}, got {compatibility!r}")
         if normalisation not in get_args(Normalisation):

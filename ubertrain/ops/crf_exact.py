@@ -10,8 +10,7 @@ from torch import Tensor
 
 def gaussian(features: Tensor) -> Tensor:
     """exp(-|f_i - f_j|^2 / 2), (..., N, N), of features (..., N, d)."""
-    difference = features[..., :, None, :] - features[..., None, :, :]
-    return (-0.5 * difference.square().sum(dim=-1)).exp()
+    return torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist").square_().mul_(-0.5).exp_()
 
 
 def symmetric(kernel: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ from ubertrain.ops.crf_kernels import entries, kernels
 
 _BUILDING = 400
 """Bytes per pixel while a lattice is built, at most, if it has a point per pixel."""
-_FORWARD_MAPS = 5
+FORWARD_MAPS = 5
 """Tensors of the size of the logits that the forward pass holds at a time, without what it keeps for the backward pass."""
-_BACKWARD_MAPS = 8
+BACKWARD_MAPS = 8
 """Likewise for the backward pass, without the marginals that it computes again."""
 
 
@@ -168,6 +168,7 @@ def _through_softmax(gradient: Tensor, marginals: Tensor) -> Tensor:
 
 
 def kept_shape(logits: Tensor, iterations: int, every: int) -> tuple[int, int, int]:
+    """The shape of the marginals that are kept for the backward pass."""
     rows, classes, height, width = logits.shape
     return (max(iterations - 1, 0) // every if every else 0, rows * height * width, classes)
 
@@ -208,7 +209,7 @@ def _gradients(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Tensor | None
         return (None, None, None, None, *settings)
     result, kept, logits, images, weights, mu = ctx.saved_tensors
     widths, _, _, every = ctx.settings
-    declare(logits, _BACKWARD_MAPS + every, widths)
+    declare(logits, BACKWARD_MAPS + every, widths)
     of_logits, of_weights, of_mu = _backward(gradient, result, kept, logits, images, weights, mu, *ctx.settings)
     return (of_logits, None, of_weights, None if mu is None else of_mu, *settings)
 
@@ -221,7 +222,7 @@ def mean_field(
     symmetric: bool, every: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """As `forward`, differentiable in logits, weights and mu; gradients need `every` > 0."""
-    declare(logits, _FORWARD_MAPS + kept_shape(logits, iterations, every)[0], widths)
+    declare(logits, FORWARD_MAPS + kept_shape(logits, iterations, every)[0], widths)
     return _forward(logits, images, weights, mu, widths, iterations, symmetric, every)
 
 
