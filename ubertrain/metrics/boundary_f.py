@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ubertrain.errors import DataError
 from ubertrain.metrics.boundary_counts import boundary_counts, steps
-from ubertrain.metrics.boundary_scores import area, best, own_best, shares
+from ubertrain.metrics.boundary_scores import area, best, own_best, points, shares
 from ubertrain.metrics.constants import Hatching
 from ubertrain.metrics.sums import SumMetric
 from ubertrain.ops.pixels import to_size
@@ -76,10 +76,8 @@ class BoundaryF(SumMetric):
         }
 
     def curve(self) -> tuple[dict[str, float], ...]:
-        """Threshold, precision, recall and F at every threshold, the lowest first."""
-        names = ("threshold", "F", "precision", "recall")
-        columns = (self.thresholds, *shares(self.sums.numpy()[:, :-1]))
-        return tuple(dict(zip(names, map(float, point), strict=True)) for point in zip(*columns, strict=True))
+        """Threshold, F, precision and recall at every threshold, the lowest first."""
+        return points(self.sums.numpy()[:, :-1], self.thresholds)
 
     def constant(self) -> Hatching:
         return Hatching()

@@ -28,6 +28,13 @@ def shares(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return _f(precision, recall), precision, recall
 
 
+def points(counts: np.ndarray, thresholds: np.ndarray) -> tuple[dict[str, float], ...]:
+    """The curve of counts (4, T): threshold, F, precision and recall by name, the lowest threshold first."""
+    names = ("threshold", "F", "precision", "recall")
+    columns = zip(thresholds, *shares(counts), strict=True)
+    return tuple(dict(zip(names, map(float, point), strict=True)) for point in columns)
+
+
 def best(counts: np.ndarray, thresholds: np.ndarray) -> Best:
     """The largest F of the curve of counts (4, T), the first of equal ones."""
     _, precision, recall = shares(counts)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ubertrain.errors import DataError
 from ubertrain.metrics.boundary_counts import boundary_counts, steps
 from ubertrain.metrics.boundary_f import box, probabilities, with_best
-from ubertrain.metrics.boundary_scores import area, average_precision, best, shares
+from ubertrain.metrics.boundary_scores import area, average_precision, best, points, shares
 from ubertrain.metrics.constants import Hatching
 from ubertrain.metrics.sums import SumMetric
 from ubertrain.ops.matching import within
@@ -91,6 +91,10 @@ class SemanticBoundaryF(SumMetric):
             values = (top.f, average_precision(counts), area(counts), top.precision, top.recall, top.threshold)
             table[name] = dict(zip(_NAMES, values, strict=True))
         return table
+
+    def curve(self, index: int = 0) -> tuple[dict[str, float], ...]:
+        """Threshold, F, precision and recall of one class at every threshold, the lowest first."""
+        return points(self.sums[index].numpy()[:, :-1], self.thresholds)
 
     def constant(self) -> Hatching:
         return Hatching(len(self.names))
