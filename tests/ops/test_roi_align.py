@@ -8,6 +8,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ubertrain.engine.meter import LiveBytes
+from ubertrain.ops import roi_align as module
 from ubertrain.ops.compiled import compiled
 from ubertrain.ops.roi_align import roi_align, roi_align_levels
 
@@ -48,6 +49,13 @@ BOXES = torch.tensor(
 )
 
 
+@pytest.fixture(params=["products", "sums"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the two forms, whatever is faster."""
+    monkeypatch.setattr(module, "_ENTRY", 10**9 if request.param == "products" else 0)
+
+
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize(("bins", "samples"), [(7, 2), (3, 1), (2, 3), (1, 4)])
 @pytest.mark.parametrize("stride", [4, 8])
 def test_values_and_gradients_are_the_loops(bins: int, samples: int, stride: int) -> None:
@@ -59,6 +67,7 @@ def test_values_and_gradients_are_the_loops(bins: int, samples: int, stride: int
     torch.testing.assert_close(*(torch.autograd.grad((value * projection).sum(), level)[0] for value in (ours, expected)))
 
 
+@pytest.mark.usefixtures("form")
 def test_gradient_is_numerically_right() -> None:
     """The derivative with respect to the level passes torch's numerical check."""
     level = torch.randn(2, 2, 4, 5, dtype=torch.float64, requires_grad=True)
@@ -84,6 +93,7 @@ def test_every_box_reads_its_own_level() -> None:
         torch.testing.assert_close(mine, wanted)
 
 
+@pytest.mark.usefixtures("form")
 def test_a_box_that_is_no_box_shows() -> None:
     """A box that is not finite reads nan, not some cell, so that a diverged network is noticed; the others are as they were."""
     boxes = torch.tensor([[[torch.nan] * 4, [2.0, 2.0, torch.inf, 9.0], [3.0, 5.0, 21.0, 17.0]]])
@@ -122,6 +132,7 @@ def test_it_is_torchvisions() -> None:
     torch.testing.assert_close(*(torch.autograd.grad((value * projection).sum(), level)[0] for value in (ours, theirs)))
 
 
+@pytest.mark.usefixtures("form")
 def test_a_ramp_is_read_at_the_bins_centres() -> None:
     """On a level that holds its own input coordinates, a box within it reads the centres of its bins."""
     stride, bins = 4, 5
@@ -133,6 +144,7 @@ def test_a_ramp_is_read_at_the_bins_centres() -> None:
     torch.testing.assert_close(values[1], (12 + centres)[:, None].expand(bins, bins))
 
 
+@pytest.mark.usefixtures("form")
 def test_shapes_without_values_and_without_rows() -> None:
     """Fake tensors suffice, and a batch of no images gives no rows."""
     with FakeTensorMode():
@@ -140,6 +152,7 @@ def test_shapes_without_values_and_without_rows() -> None:
     assert roi_align(torch.zeros(0, 3, 8, 10), torch.zeros(0, 6, 4), 8).shape == (0, 6, 3, 7, 7)
 
 
+@pytest.mark.usefixtures("form")
 def test_under_autocast_the_result_stays_close() -> None:
     """bfloat16 autocast changes the values by no more than bfloat16 does."""
     level = torch.randn(2, 3, 8, 10)
