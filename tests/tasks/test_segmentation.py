@@ -8,6 +8,7 @@ import torch
 
 from ubertrain.annotation.palette import class_colour
 from ubertrain.errors import ConfigError
+from ubertrain.ops.grid import OnGrid
 from ubertrain.tasks.segmentation import Segmentation
 
 
@@ -51,3 +52,27 @@ def test_the_picture_shows_the_most_likely_class() -> None:
     strength = picture[0, 0].max() / max(class_colour(1))
     assert picture[0, 0].tolist() == [int(strength * channel) for channel in class_colour(1)]
     assert picture[0, 3].tolist() == [int(strength * channel) for channel in class_colour(2)]
+
+
+def test_a_large_picture_names_its_classes() -> None:
+    """Those that are there, each with its colour, over what the plain picture shows."""
+    logits = torch.zeros(3, 120, 160)
+    logits[1] = 5
+    task = Segmentation(classes=["sky", "road", "dog"])
+    picture = task.draw(np.zeros((120, 160, 3), np.uint8), logits)
+    assert (picture == class_colour(1)).all(axis=-1).any()
+    assert not (picture == class_colour(2)).all(axis=-1).any()
+
+
+@pytest.mark.parametrize("corners", [False, True])
+def test_scores_on_a_grid_cost_what_their_pixels_cost(corners: bool) -> None:
+    """The loss enlarges them itself."""
+    task, grid = Segmentation(classes=3), OnGrid(torch.randn(2, 3, 5, 6), 4, corners)
+    target = torch.randint(0, 3, (2, 18, 23))
+    torch.testing.assert_close(task.loss(grid, target), task.loss(grid.pixels(), target))
+
+
+def test_the_convention_about_absent_classes_reaches_the_metric() -> None:
+    """It is a key of the task."""
+    assert Segmentation(classes=2).metric().absent == "left_out"
+    assert Segmentation(classes=2, absent="zero").metric().absent == "zero"
