@@ -84,6 +84,15 @@ def test_mistakes_name_the_file(tmp_path: Path, values: np.ndarray, message: str
         score_saliency(write_npy(tmp_path / "p.npy", values), tmp_path / "t.png")
 
 
+def test_masks_of_ones_are_no_maps(tmp_path: Path) -> None:
+    """Predictions of 0 and 1 in 8 bits are all but black; that is told instead of scored, unless maps are stretched."""
+    write_png(tmp_path / "t.png", MASK)
+    write_png(tmp_path / "p.png", MASK // 255)
+    with pytest.raises(DataError, match=r"p.png: no pixel is brighter than 1 of 255; .*--stretch"):
+        score_saliency(tmp_path / "p.png", tmp_path / "t.png")
+    assert score_saliency(tmp_path / "p.png", tmp_path / "t.png", stretch=True).scores["MAE"] == 0
+
+
 def test_a_photo_is_no_map(tmp_path: Path) -> None:
     """Colours are refused on both sides."""
     photo = np.random.default_rng(0).integers(0, 256, (*MASK.shape, 3))

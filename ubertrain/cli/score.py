@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from ubertrain.cli.options import Json
+from ubertrain.cli.score_boundaries import boundaries, semantic_boundaries
 from ubertrain.cli.score_report import (
+    CLASSES,
     Curve,
     Only,
     PerImage,
@@ -34,7 +36,6 @@ Protocol = Literal["coco", "voc07", "voc12"]
 
 _ENCODINGS = "ids, ids_from_1 (0 = unknown), voc_colours (RGB), or cityscapes (label ids)."
 _PIXELS = "What coordinates mean: edges between pixels, or pixels from_0 or from_1 with both ends in the box."
-_CLASSES = "How many, a file with a name in every line, or a list that is known: voc, cityscapes, person_part."
 
 PredEncoding = Annotated[Encoding, typer.Option("--pred-encoding", help=f"How class maps are stored: {_ENCODINGS}")]
 TruthEncoding = Annotated[Encoding, typer.Option("--truth-encoding", help=f"The same for the truth: {_ENCODINGS}")]
@@ -57,7 +58,7 @@ def boxes(
     ] = "coco",
     iou: Annotated[float, typer.Option("--iou", min=0, max=1, help="The least overlap of a right detection, for VOC.")] = 0.5,
     classes: Annotated[
-        str | None, typer.Option("--classes", metavar="CLASSES", help=f"{_CLASSES} Default: as the truth says.")
+        str | None, typer.Option("--classes", metavar="CLASSES", help=f"{CLASSES} Default: as the truth says.")
     ] = None,
     layout: Annotated[Layout, typer.Option("--layout", help="Of boxes in text files: corners, or width and height.")] = "xyxy",
     truth_layout: Annotated[Layout, typer.Option("--truth-layout", help="The same for the truth.")] = "xyxy",
@@ -94,7 +95,7 @@ def boxes(
 def segmentation(
     pred: Pred,
     truth: Truth,
-    classes: Annotated[str, typer.Option("--classes", metavar="CLASSES", help=_CLASSES)],
+    classes: Annotated[str, typer.Option("--classes", metavar="CLASSES", help=CLASSES)],
     pred_encoding: PredEncoding = "ids",
     truth_encoding: TruthEncoding = "ids",
     ignore: Ignore = None,
@@ -125,7 +126,7 @@ def segmentation(
 def parts(
     pred: Pred,
     truth: Truth,
-    classes: Annotated[str, typer.Option("--classes", metavar="CLASSES", help=_CLASSES)] = "person_part",
+    classes: Annotated[str, typer.Option("--classes", metavar="CLASSES", help=CLASSES)] = "person_part",
     background: Annotated[int, typer.Option("--background", help="The id that is no part; it is scored as a class, too.")] = 0,
     pred_encoding: PredEncoding = "ids",
     truth_encoding: TruthEncoding = "ids",
@@ -239,3 +240,7 @@ def saliency(
     names = naming(pred_ending, truth_ending, skip_missing, only)
     run = partial(score_saliency, pred, truth, stretch=stretch, naming=names, workers=workers)
     report(run, json=json, per_image=per_image, curve=curve)
+
+
+app.command("boundaries")(boundaries)
+app.command("semantic_boundaries")(semantic_boundaries)

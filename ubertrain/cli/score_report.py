@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # torch is not loaded before a command needs it
     from ubertrain.scoring.pairs import Naming
     from ubertrain.scoring.score import Score
 
+CLASSES = "How many, a file with a name in every line, or a list that is known: voc, sbd, cityscapes, person_part."
+
 Pred = Annotated[
     Path, typer.Option("--pred", metavar="DIR", help="The predictions: a folder (folders in it count), or a file.")
 ]

@@ -8,6 +8,7 @@ from ubertrain.scoring.id_maps import CITYSCAPES
 
 KNOWN_CLASSES = {
     "voc": ("background", *CLASSES),
+    "sbd": CLASSES,
     "cityscapes": CITYSCAPES,
     "person_part": ("background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs"),
 }

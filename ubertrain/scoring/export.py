@@ -61,7 +61,9 @@ def _draw(score: Score, curve: Sequence[Mapping[str, float]], file: Path) -> Pat
         precision = [f * r / (2 * r - f) for r in recall]
         axes.plot(recall, precision, color="#c9d8c9", linewidth=0.8, zorder=1)
         axes.annotate(f"F = {f:g}", (1.005, f / (2 - f)), fontsize=7, color="#7a947a", annotation_clip=False, va="center")
-    axes.plot([point["recall"] for point in curve], [point["precision"] for point in curve], color="#1f5fa8", linewidth=2)
+    axes.plot(
+        [point["recall"] for point in curve], [point["precision"] for point in curve], color="#1f5fa8", linewidth=2, marker="."
+    )
     (name, value), *_ = score.scores.items()
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", title=f"{name} {value:.4f}, {score.images} images")
     figure.savefig(file)

@@ -72,14 +72,14 @@ def gather(
 
 
 def read_array(path: Path, *shape: int | None) -> Tensor:
-    """The numbers in a .npy file, float32, of this shape; None stands for any length, and sides of length 1 may be left out.
+    """The numbers in a .npy file, float64, of this shape; None stands for any length, and sides of length 1 may be left out.
 
     Raises:
         DataError: the file is missing or damaged, or of another shape.
     """
     with blame(path):
         try:
-            values = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float32))
+            values = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float64))
         except Exception as error:  # numpy raises anything on damaged bytes: EOFError, ValueError, SyntaxError, ...
             raise DataError(f"cannot be read as a .npy file of numbers ({error or type(error).__name__})") from error
         given = tuple(values.shape)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ubertrain.data.blame import blame
 from ubertrain.data.images import read_grey, read_mask
+from ubertrain.errors import DataError
 from ubertrain.metrics.saliency import SaliencyF
 from ubertrain.scoring.each import Watch, unwatched
 from ubertrain.scoring.maps import expect_numbers, expect_same_size, gather, read_array
@@ -45,6 +46,7 @@ def score_saliency(
     """
     found = pairs(predictions, truth, ENDINGS, TRUTH_ENDINGS, naming)
     result = gather(partial(_judge, stretch=stretch), SaliencyF, found, workers=workers, watch=watch)
+    _expect_light(predictions, result.metric)
     precision, recall = (values.tolist() for values in result.metric.curve())
     return Score(
         protocol="saliency; maxF with beta^2 = 0.3 of precision and recall averaged over images at 256 thresholds; pooled over "
@@ -59,6 +61,13 @@ def score_saliency(
             for level, (p, r) in enumerate(zip(precision, recall, strict=True))
         ),
     )
+
+
+def _expect_light(predictions: Path, metric: SaliencyF) -> None:
+    """Raise `DataError` if no map of the whole set is brighter than 1 of 255, though some pixel is that bright."""
+    _, recall = metric.curve()
+    if float(recall[1]) > 0 and not float(recall[2:].max()) > 0:
+        raise DataError(f"{predictions}: no pixel is brighter than 1 of 255; write masks as 0 and 255, or pass --stretch")
 
 
 def _judge(pair: Pair, *, stretch: bool) -> Tensor:
