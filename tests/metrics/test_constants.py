@@ -48,16 +48,17 @@ def test_the_mean_normal_is_the_direction_of_the_sum() -> None:
     torch.testing.assert_close(answer, F.normalize(normals.sum((0, 2, 3)), dim=0).view(1, 3, 1, 1).expand_as(answer))
 
 
-def test_hatching_is_as_dense_as_the_drawings() -> None:
-    """By annotators who know the pixel, or class by class."""
+def test_hatching_is_twice_as_dense_as_the_drawings() -> None:
+    """As those of all annotators together, or class by class over the images that show the class."""
     target = torch.zeros(2, 3, 40, 30, dtype=torch.uint8)
-    target[:, 0, ::8], target[:, 1, ::4], target[:, 2] = 1, 1, 255
+    target[:, 0, ::20], target[:, 1, ::10], target[:, 2] = 1, 1, 255
+    target[1, 0] = 0
     one, many = Hatching(), Hatching(3)
     for image in target:
         one.observe(image[None])
         many.observe(image[None])
-    assert one.prediction(target).sum(dim=(1, 2)).tolist() == [8 * 30] * 2  # every 5th row: 3 of 16 pixels are drawn
-    assert many.prediction(target).sum(dim=(2, 3)).tolist() == [[5 * 30, 10 * 30, 2 * 30]] * 2
+    assert one.prediction(target).sum(dim=(1, 2)).tolist() == [8 * 30] * 2  # every 5th row
+    assert many.prediction(target).sum(dim=(2, 3)).tolist() == [[4 * 30, 8 * 30, 4 * 30]] * 2  # every 10th, 5th, 10th
 
 
 def test_no_boxes_are_padding_only() -> None:

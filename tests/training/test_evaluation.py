@@ -43,7 +43,7 @@ def test_perfect_answers_score_perfectly(rooms: Any) -> None:
     found = evaluate(perfect, model.tasks, model.config, sets)
     first = {task: next(iter(scores.items())) for task, scores in found.scores.items()}
     assert first == {"boxes": ("AP50", 1.0), "segmentation": ("mIoU", 1.0), "depth": ("AbsRel", 0.0),
-                     "normals": ("mean", 0.0), "boundaries": ("F", pytest.approx(1, abs=0.02))}  # fmt: skip
+                     "normals": ("mean", 0.0), "boundaries": ("ODS", pytest.approx(1, abs=0.02))}  # fmt: skip
     assert list(found.by_set) == ["rooms", "far"]
     assert list(found.by_set["far"]) == ["depth"]
 
