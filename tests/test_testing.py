@@ -139,7 +139,7 @@ class PerfectOnNothing(DepthErrors):
 
 
 class OtherPrimary(DepthErrors):
-    primary = "SqRel"
+    primary = "RelSq"
 
 
 def _mixes_in_training(self: Head, levels: list[Tensor]) -> Tensor:
@@ -234,7 +234,7 @@ BROKEN = [
     (Narrowing, "predicts from what is narrow.*It does not: forward"),
     (broken(draw=_draws_on_the_image), "A picture is.*wrote to the image"),
     (broken(draw=_overflows), "whatever the prediction.*IndexError"),
-    (broken(metric=lambda self: OtherPrimary()), "primary score.*its primary is 'SqRel'"),
+    (broken(metric=lambda self: OtherPrimary()), "primary score.*its primary is 'RelSq'"),
     (broken(metric=lambda self: PerfectOnNothing()), "nan, not 0.*Before any update it is 0.0"),
 ]
 
