@@ -61,7 +61,7 @@ class StageMeter:
         clone = sum(self._size(leaf) for leaf in tensors(value)) if copies else 0
         storages = tuple((number if copies else makers[key], size) for key, size in made.items())
         own = sum(size for maker, size in storages if maker == number)
-        noted = max(0, passed.way.kept - own)
+        noted = max(passed.way.kept - own, self._suspected(stage))
         return StageCost(
             name=name,
             output=storages,
@@ -91,6 +91,11 @@ class StageMeter:
         except ScheduleError:
             return None
         return way if way.kept < whole.kept else None
+
+    def _suspected(self, stage: nn.Module) -> int:
+        """Bytes of the buffers that a span copies; where the stage is frozen it holds them for others in the same span."""
+        modules = (module for module in stage.modules() if module.training)
+        return sum(self._size(buffer) for module in modules for buffer in module.buffers(recurse=False))
 
     def _size(self, tensor: Tensor) -> int:
         return -(-tensor.untyped_storage().nbytes() // self._rounding) * self._rounding

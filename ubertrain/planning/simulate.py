@@ -205,9 +205,10 @@ class _Walk:
 
     def _keep(self, item: str | Products, doing: str, pending: int) -> int:
         stage, way = self._kept(item)
-        self._moment(f"{doing} {stage.name}", way.forward_peak + pending, way.kept + pending)
+        noted = stage.noted if doing == "recompute" else 0  # what a recompute moves are copies, which may be saved
+        self._moment(f"{doing} {stage.name}", way.forward_peak + noted + pending, way.kept + noted + pending)
         self.work += stage.forward
-        return way.kept
+        return way.kept + noted
 
     def _pass(self, span: Span, doing: str, pending: int) -> int:
         """Run a span that keeps its output only; in the first run the values of taps inside it stay as well."""
