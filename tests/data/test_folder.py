@@ -77,6 +77,7 @@ NORMAL = np.broadcast_to(np.array([0.6, 0.0, -0.8]), (6, 8, 3))
         ("normals/a.npy", NORMAL.transpose(2, 0, 1), torch.tensor([0.6, 0.0, -0.8])[:, None, None].expand(3, 6, 8)),
         ("edges/a.png", np.full((6, 8), 255, dtype=np.uint8), torch.ones(1, 6, 8, dtype=torch.uint8)),
         ("edges/a.npy", np.zeros((6, 8), dtype=bool), torch.zeros(1, 6, 8, dtype=torch.uint8)),
+        ("semantic_edges/a.npy", np.full((3, 6, 8), 2), torch.full((3, 6, 8), 2, dtype=torch.uint8)),
         ("edges/a.npy", np.full((3, 6, 8), 255), torch.full((3, 6, 8), 255, dtype=torch.uint8)),
     ],
 )
@@ -160,6 +161,7 @@ def test_stereo_pairs_of_other_sizes_are_refused(tmp_path: Path, file: str, mess
         ("normals/a.npy", np.full((6, 8, 3), 1.0), "a.npy: normals must have length 1"),
         ("normals/a.npy", np.full((6, 8, 4), 1.0), r"a.npy: normals must have shape \(3, 6, 8\)"),
         ("edges/a.npy", np.full((6, 8), 0.5), "a.npy: has other values than 0, 1 and 255"),
+        ("semantic_edges/a.npy", np.full((2, 6, 8), 3), r"a.npy: has other values than 0, 1 \(boundary\), 2"),
         ("edges/a.npy", np.zeros((0, 6, 8)), "a.npy: edges have no annotator's plane"),
     ],
 )

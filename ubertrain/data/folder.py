@@ -18,6 +18,7 @@ from ubertrain.annotation.edges import Edges
 from ubertrain.annotation.normals import Normals
 from ubertrain.annotation.parts import Parts, left_and_right, parts_kind
 from ubertrain.annotation.saliency import Saliency
+from ubertrain.annotation.semantic_edges import SemanticEdges
 from ubertrain.annotation.stereo import Stereo, stereo_value
 from ubertrain.annotation.values import expect
 from ubertrain.data.blame import blame
@@ -34,11 +35,12 @@ _KINDS: dict[str, tuple[type[Annotation], tuple[str, ...]]] = {
     "depth": (Depth, (".png", ".npy")),
     "normals": (Normals, (".png", ".npy")),
     "edges": (Edges, (".png", ".npy")),
+    "semantic_edges": (SemanticEdges, (".npy",)),
     "saliency": (Saliency, (".png",)),
     "parts": (Parts, (".png",)),
     "stereo": (Stereo, (".png", ".jpg", ".jpeg")),
 }
-_WITH_CLASSES = ("boxes", "class_map", "parts")
+_WITH_CLASSES = ("boxes", "class_map", "semantic_edges", "parts")
 
 
 class Folder(FileReader):
@@ -53,6 +55,7 @@ class Folder(FileReader):
     - `depth/NAME.png`: 16 bit, `depth_scale` units per metre, 0 and 65535 = unknown. Or `.npy`: metres, 0 = unknown.
     - `normals/NAME.png`: 8 bit, n = 2 v / 255 - 1, black or mid grey = unknown. Or `.npy`: (height, width, 3).
     - `edges/NAME.png`: not black = boundary. Or `.npy`: (height, width) or (annotators, height, width) of 0, 1, 255 = unknown.
+    - `semantic_edges/NAME.npy`: (classes, height, width) of 0, 1 = boundary, 2 = inside of an object, 255 = unknown.
     - `saliency/NAME.png`: black and white, white (from 128 on) = salient.
     - `stereo/NAME.png` (or .jpg): the view of a rectified second camera to the right, of the image's size. If `disparity` has
       a `NAME.png` (16 bit, 256 units per pixel, 0 = unknown, as KITTI has it) or `NAME.npy` (pixels), that is the true one.
@@ -60,7 +63,8 @@ class Folder(FileReader):
 
     Args:
         root: the folder.
-        classes: label -> class names in the order of their ids, for "boxes", "class_map" and "parts"; ids beyond are errors.
+        classes: label -> class names in the order of their ids, for "boxes", "class_map", "semantic_edges" and "parts"; ids
+            beyond are errors.
         depth_scale: see above.
         normals_axes: which way the three numbers of a stored normal grow, in their order. "right up back" is OpenGL's, "right
             forward up" that of NYUv2 in the release of multi-task RefineNet.
@@ -205,6 +209,10 @@ def _array(label: str, file: Path) -> Tensor:
                 raise DataError("has other values than 0, 1 and 255 (unknown)")
             edges = torch.from_numpy(array.astype(np.uint8))
             return edges[None] if edges.ndim == 2 else edges
+        if label == "semantic_edges":
+            if not np.isin(array, (0, 1, 2, 255)).all():
+                raise DataError("has other values than 0, 1 (boundary), 2 (inside) and 255 (unknown)")
+            return torch.from_numpy(array.astype(np.uint8))
         value = torch.from_numpy(array.astype(np.float32))
     except DataError:
         raise
