@@ -89,10 +89,11 @@ def test_published_detections_match_the_development_kits_procedure(data_root: Pa
     """On real VOC images with a published detector's boxes, every class and the means equal the definition."""
     metric = VocAP(20)
     fill_with_voc(metric, data_root)
-    present = [kind for kind in range(20) if metric.curve(kind).objects]
+    found = metric.by_class()
+    present = [kind for kind in range(20) if not np.isnan(found[kind]["AP"])]
     expected = [slow(metric, kind) for kind in present]
     for kind, scores in zip(present, expected, strict=True):
-        assert metric.by_class()[kind] == pytest.approx(scores, abs=1e-9)
+        assert found[kind] == pytest.approx(scores, abs=1e-9)
     for name, value in metric.compute().items():
         assert value == pytest.approx(np.mean([scores[name] for scores in expected]), abs=1e-9)
         assert value > 0.5

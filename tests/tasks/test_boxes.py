@@ -37,7 +37,7 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("keywords", VARIANTS)
+@pytest.mark.parametrize("keywords", [*VARIANTS[::2], *(pytest.param(v, marks=pytest.mark.slow) for v in VARIANTS[1::2])])
 def test_conforms(keywords: dict[str, Any]) -> None:
     """The public conformance check holds for Faster and Fast R-CNN, on one level and several, with either pooling."""
     check_task(Boxes(**{"classes": 1, **keywords}))

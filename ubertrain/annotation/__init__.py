@@ -9,6 +9,7 @@ from ubertrain.annotation.normals import Normals as Normals
 from ubertrain.annotation.parts import Parts as Parts
 from ubertrain.annotation.picture import Tile as Tile
 from ubertrain.annotation.picture import contact_sheet as contact_sheet
+from ubertrain.annotation.proposed_boxes import ProposedBoxes as ProposedBoxes
 from ubertrain.annotation.random_warp import RandomWarp as RandomWarp
 from ubertrain.annotation.saliency import Saliency as Saliency
 from ubertrain.annotation.semantic_edges import SemanticEdges as SemanticEdges
