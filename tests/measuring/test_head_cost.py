@@ -114,7 +114,7 @@ def test_rows_and_stages_together_are_simulated(rows: int) -> None:
 
 
 def test_the_front_holds_in_fact() -> None:
-    """From the least peak up, on heads that are most of the step: no less than rehearsed, 2 % more at most, measured likewise."""
+    """From the least peak up, on heads that are most of the step: what is rehearsed and measured, and 2 % more at most."""
     case = dense()
     points = front(chain_of(case))
     assert sum(": " in str(point.schedule) for point in points) > len(points) / 2
@@ -128,7 +128,7 @@ def test_the_front_holds_in_fact() -> None:
 
 
 def test_budgets_below_what_whole_heads_need_are_met() -> None:
-    """A budget that is refused where heads run as one is met by recomputing in them, and each costs less than the step again."""
+    """A budget that is refused where heads run as one is met by recomputing in them."""
     whole, ours = (front(chain_of(dense(staged=staged)))[0] for staged in (False, True))
     assert ours.peak_bytes < 0.75 * whole.peak_bytes
     case = dense()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.measuring.test_head_cost import dense
 from tests.training.rooms_model import DENSE, config_of, made
 from ubertrain.errors import ConfigError
 from ubertrain.measuring.devices import device_memory
@@ -64,6 +65,19 @@ def test_branches_say_how_they_run(tmp_path: Path) -> None:
     wide = {line.task: line for line in branch_lines(chain, whole, simulate(chain, whole))}
     assert wide["segmentation"].bytes > lines["segmentation"].bytes
     assert wide["depth"].bytes == lines["depth"].bytes
+
+
+def test_a_head_that_recomputes_says_so_and_what_it_adds() -> None:
+    """Its stages as a schedule writes them; trunk and heads together add all that the schedule adds."""
+    case = dense()
+    chain = estimate(case.graph, case.images, case.targets, cost="flops")
+    schedule = Schedule.parse("(stem) last | a: 0 (1 2) [3] 4 5 6, b")
+    usage = simulate(chain, schedule)
+    heads = branch_lines(chain, schedule, usage)
+    assert [line.head for line in heads] == ["0 (1 2) [3] 4 5 6", ""]
+    assert heads[0].added > 0 == heads[1].added
+    added = sum(line.added for line in (*stage_lines(chain, schedule), *heads))
+    assert added == pytest.approx(usage.recompute_work, abs=1e-3)
 
 
 def test_stages_above_all_labels_do_not_run(tmp_path: Path) -> None:

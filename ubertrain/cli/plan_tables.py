@@ -61,11 +61,11 @@ def _print_stages(plan: Plan) -> None:
 def _print_branches(plan: Plan) -> None:
     rows = [
         [line.task, ", ".join(line.taps), "all" if line.at_a_time == line.images else f"{line.at_a_time} of {line.images}",
-         line.way, format_bytes(line.bytes),
-         work_text(line.work, plan.chain.unit)]
+         f"{line.way}: {line.head}" if line.head else line.way, format_bytes(line.bytes),
+         work_text(line.work, plan.chain.unit), work_text(line.added, plan.chain.unit) if line.added else "-"]
         for line in plan.branches
     ]  # fmt: skip
-    columns = ("branch", "taps", "images at a time", "runs", "most bytes on top", "forward and backward")
+    columns = ("branch", "taps", "images at a time", "runs", "most bytes on top", "forward and backward", "added")
     print_table("branches, one after another from the last to the first", columns, rows)
 
 

@@ -39,6 +39,8 @@ def _remedies(chain: Chain, moment: str) -> str:
         remedies.append("heads that do not read this level")
     elif branch is None:
         remedies.append("finer stages, ut.split(..., finer=True)")
+    elif branch.heads:
+        remedies.append(f"finer stages in the head of task {branch.task!r}, or a smaller one")
     elif branch.one_row is None and branch.rows > 1:
         remedies.append(f"a head of task {branch.task!r} that couples no images and so can run a few rows at a time")
     else:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ubertrain.planning.chain import Chain, StageCost
 from ubertrain.planning.schedule import Item, Products, Schedule, Span, stage_of
-from ubertrain.planning.simulate import Usage
+from ubertrain.planning.simulate import Usage, by_stages
 
 KEPT, PRODUCTS, RECOMPUTED, UNUSED = "kept whole", "products kept", "recomputed", "does not run"
 
@@ -43,8 +43,10 @@ class BranchLine:
         images: labelled images.
         at_a_time: how many of them run at a time.
         way: "at the top", "late" or "narrow", see `BranchRun`.
+        head: what is recomputed of its head, as a schedule says it; "" where the head runs as one.
         bytes: the most that it adds to what is alive when it begins.
         work: of its forward and backward, in the chain's unit.
+        added: work that the stages of its head add to that.
     """
 
     task: str
@@ -52,14 +54,16 @@ class BranchLine:
     images: int
     at_a_time: int
     way: str
+    head: str
     bytes: int
     work: float
+    added: float
 
 
 def stage_lines(chain: Chain, schedule: Schedule) -> list[StageLine]:
     """One line per stage of the trunk, in order; `schedule` names the stages of the chain.
 
-    The `added` of all stages sum up to the `recompute_work` of the schedule's simulation.
+    The `added` of all stages, and of all branches, sum up to the `recompute_work` of the schedule's simulation.
     """
     again, running = schedule.recomputed(), {stage.name for stage in chain.stages}
     lines = []
@@ -83,8 +87,10 @@ def branch_lines(chain: Chain, schedule: Schedule, usage: Usage) -> list[BranchL
         run, taps = runs.get(branch.task), tuple(chain.stages[tap].name for tap in branch.taps)
         rows = branch.rows if run is None or run.rows is None else min(run.rows, branch.rows)
         way = "at the top" if run is None or run.at_top else "late" if run.late else "narrow"
-        line = BranchLine(branch.task, taps, branch.rows, rows, way, added[f"branch {branch.task}"], branch.work)
-        lines.append(line)
+        stages = run.head if run else ()
+        head, more = " ".join(map(str, stages)), by_stages(branch, stages).work - branch.work
+        peak = added[f"branch {branch.task}"]
+        lines.append(BranchLine(branch.task, taps, branch.rows, rows, way, head, peak, branch.work, more))
     return lines
 
 
