@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ubertrain.annotation import Annotation, ClassMap, Depth, Edges, Normals, SemanticEdges, Warp
+from ubertrain.annotation import Annotation, ClassMap, Depth, Edges, Normals, SemanticEdges, Stereo, Warp
 from ubertrain.annotation.examples import EXAMPLES
 from ubertrain.engine.branch import Branch
 from ubertrain.engine.branches import coupling
@@ -31,7 +31,7 @@ _SIZE = (64, 96)
 _ODD_SIZE = (52, 75)
 """No multiple of any stride but 4."""
 _STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
-_PER_PIXEL = (ClassMap, Depth, Normals, Edges, SemanticEdges)
+_PER_PIXEL = (ClassMap, Depth, Normals, Edges, SemanticEdges, Stereo)
 """Kinds that can be unknown everywhere."""
 
 
