@@ -72,6 +72,8 @@ class VocAP(BoxMetric):
         parts, before = [(np.zeros(0), np.zeros(0, int), np.zeros(0, bool), np.zeros(0, bool))], 0
         for truth, found in zip(self.truths, self.detections, strict=True):
             mine, wanted = found.classes == kind, truth.classes == kind
+            if not mine.any():
+                continue
             overlap = iou(torch.from_numpy(found.boxes[mine]), torch.from_numpy(truth.boxes[wanted])).numpy()
             overlap = np.pad(overlap, ((0, 0), (0, 1)), constant_values=-1.0)  # an object that nothing overlaps
             best, on = overlap.argmax(axis=1), overlap.max(axis=1) >= self.threshold

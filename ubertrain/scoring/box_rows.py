@@ -1,11 +1,10 @@
 """Boxes of one image as files hold them, and what the numbers in a file mean."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
-
-import numpy as np
 
 from ubertrain.errors import DataError
 
@@ -87,7 +86,7 @@ def make_box(kind: int, numbers: Sequence[float], mark: float, layout: Layout, p
         DataError: a number that is not finite, or a side of negative length; begins with `where`.
     """
     x0, y0, x1, y1 = corners = corners_of(numbers, layout, pixels)
-    if not np.isfinite([*corners, mark]).all():
+    if not all(map(math.isfinite, (x0, y0, x1, y1, mark))):
         raise DataError(f"{where}: {' '.join(f'{number:g}' for number in numbers)} is not finite; what made it has diverged")
     if x1 < x0 or y1 < y0:
         stored = " ".join(f"{number:g}" for number in numbers)

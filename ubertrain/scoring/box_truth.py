@@ -82,6 +82,8 @@ def _from_json(path: Path) -> TrueBoxes:
             categories = {int(category["id"]): index for index, category in enumerate(content["categories"])}
             numbers = {int(image["id"]): Path(image["file_name"]).stem for image in content["images"]}
             images: dict[str, list[Box]] = {name: [] for name in numbers.values()}
+            if not categories:
+                raise DataError("lists no categories")
             if len(images) < len(numbers):
                 raise DataError("two of its images have the same file name")
             for region in content["annotations"]:

@@ -97,9 +97,10 @@ def _voc(classes: int, truths: list[FoundBoxes], detections: list[FoundBoxes], p
     metric.truths, metric.detections = truths, detections
     first, words = ("AP11", "11 recalls (VOC 2007)") if protocol == "voc07" else ("AP", "the whole curve (VOC 2010 on)")
     sentence = f"VOC's average precision over {words}, mean over classes, overlap at least {iou:g}, difficult objects ignored"
-    both = metric.compute()
     by_class = [{first: scores[first], **scores} for scores in metric.by_class()]
-    return sentence, {first: both[first], **both}, by_class
+    known = [scores for scores in by_class if not math.isnan(scores[first])]
+    means = {name: float(np.mean([scores[name] for scores in known])) if known else math.nan for name in by_class[0]}
+    return sentence, means, by_class  # as metric.compute() has it, which would draw every curve once more
 
 
 class _AreaAP(BoxAP):
