@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import typer
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
 from ubertrain.cli.main import app
 from ubertrain.engine.engine import Engine
@@ -131,6 +132,18 @@ def test_commands_exist(page: Path) -> None:
         words = shlex.split(line)[1:]
         parse(words)
         assert all(word in shown or (ROOT / word).is_file() for word in words if word.endswith(".yaml")), line
+
+
+@pytest.mark.parametrize("page", [page for page in pages_with("sh") if "ubertrain score" in page.values[0].read_text()])
+def test_scores_are_computed(page: Path, folder: Path) -> None:
+    """What a page scores is made by its Python, and every such command ends well and prints a score."""
+    pytest.importorskip("faster_coco_eval")
+    run_python(page, folder)
+    lines = [line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()]
+    for line in (line for line in lines if line.startswith("ubertrain score")):
+        result = CliRunner().invoke(app, [*shlex.split(line)[1:], "--json"])
+        assert result.exit_code == 0, (line, result.stderr)
+        assert '"scores"' in result.stdout
 
 
 def parse(words: list[str]) -> None:
