@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from tests.data.stubs import cut_short, picture
-from ubertrain.data.images import read_depth, read_ids, read_image, read_mask, read_normals, read_rgb
+from ubertrain.data.images import read_depth, read_grey, read_ids, read_image, read_mask, read_normals, read_rgb
 from ubertrain.errors import DataError
 
 
@@ -98,6 +98,26 @@ def test_16_bit_colour_is_refused(data_root: Path, read: object) -> None:
     path = data_root / "MIT-Berkeley-Laboratory" / "apple" / "diffuse.png"
     with pytest.raises(DataError, match=rf"{re.escape(str(path))}: 16 bits a channel .* convert it to 8 bit"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"), [("L", 51, 0.2), ("1", 1, 1.0), ("I;16", 13107, 0.2), ("RGB", (51, 51, 51), 0.2)]
+)
+def test_grey_is_from_0_to_1(tmp_path: Path, mode: str, value: object, expected: float) -> None:
+    """Pictures of 1, 8 and 16 bits, and colours that are grey, show the same brightness."""
+    Image.new(mode, (4, 3), value).save(tmp_path / "grey.png")  # type: ignore[arg-type]
+    grey = read_grey(tmp_path / "grey.png")
+    assert grey.shape == (3, 4)
+    assert grey.unique().tolist() == pytest.approx([expected])
+
+
+def test_colours_are_not_grey(tmp_path: Path) -> None:
+    """One pixel of colour is enough."""
+    values = np.full((3, 4, 3), 7, np.uint8)
+    values[2, 1, 0] = 8
+    Image.fromarray(values).save(tmp_path / "photo.png")
+    with pytest.raises(DataError, match=r"photo.png: shows colours, where a grey picture is expected"):
+        read_grey(tmp_path / "photo.png")
 
 
 def write_png16(path: Path, values: np.ndarray) -> None:

@@ -183,3 +183,24 @@ def test_a_list_says_which_images_count(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a\n")
     assert score_boxes(found, voc(tmp_path / "t"), **VOC).scores["AP"] == 0.5
     assert score_boxes(found, voc(tmp_path / "t"), only=tmp_path / "list.txt", **VOC).scores["AP"] == 1
+
+
+@pytest.mark.parametrize("protocol", ["coco", "voc07", "voc12"])
+@pytest.mark.filterwarnings("error")
+def test_boxes_without_area_find_nothing(tmp_path: Path, protocol: Any) -> None:
+    """A line and a point are boxes that overlap nothing: false when detected, not found when true, and never nan."""
+    truth = write_text(tmp_path / "t", {"a.txt": "cat 5 5 5 9\ncat 20 20 30 30\n"})
+    found = write_text(tmp_path / "p", {"a.txt": "cat 0.9 5 5 5 9\ncat 0.8 7 7 7 7\ncat 0.7 20 20 30 30\n"})
+    scores = score_boxes(found, truth, protocol=protocol).scores
+    first = next(iter(scores.values()))
+    assert first == pytest.approx({"coco": 51 / 101 / 3, "voc07": 6 / 11 / 3, "voc12": 1 / 2 / 3}[protocol])
+
+
+def test_500_boxes_in_an_image_all_count(tmp_path: Path) -> None:
+    """VOC looks at every detection, COCO at the best 100 of a class, as their codes do."""
+    lines = [f"{20 * (k % 25)} {20 * (k // 25)} {20 * (k % 25) + 10} {20 * (k // 25) + 10}" for k in range(500)]
+    truth = write_text(tmp_path / "t", {"a.txt": "".join(f"cat {line}\n" for line in lines)})
+    found = write_text(tmp_path / "p", {"a.txt": "".join(f"cat 0.5 {line}\n" for line in lines)})
+    assert score_boxes(found, truth, protocol="voc12").scores["AP"] == pytest.approx(1)
+    pytest.importorskip("faster_coco_eval")
+    assert score_boxes(found, truth).scores["AR100"] == pytest.approx(0.2)
