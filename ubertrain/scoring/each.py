@@ -32,7 +32,7 @@ def each(
     Raises:
         Whatever `function` raises, also in another process.
     """
-    workers = min(workers or len(os.sched_getaffinity(0)), len(items))
+    workers = min(workers or _cores(), len(items))
     watch(0, len(items))
     if workers <= 1:
         for done, item in enumerate(items, 1):
@@ -44,3 +44,8 @@ def each(
         for done, result in enumerate(pool.imap(function, items), 1):
             yield result
             watch(done, len(items))
+
+
+def _cores() -> int:
+    """Those this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
