@@ -1,4 +1,4 @@
-"""Curves as PNG files."""
+"""Curves and pictures as PNG files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,3 +57,30 @@ def _panel(panel: Any, rows: Sequence[dict[str, Any]], key: str) -> None:
 
 def _points(rows: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
     return [row["peak_ratio"] for row in rows], [100 * (row[key] - 1) for row in rows]
+
+
+def masks(file: Path, rows: Sequence[tuple[Any, Any, Any]]) -> None:
+    """Pictures with their masks before and after, and the truth, side by side.
+
+    Args:
+        file: the PNG to write.
+        rows: (picture with `name`, `image` and `mask`, labels before, labels after), as `crf.py` has them.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(len(rows), 4, figsize=(12, 3 * len(rows)), squeeze=False, layout="constrained")
+    for line, (picture, before, after) in zip(panels, rows, strict=True):
+        unknown = picture.mask == 255
+        largest = max(1, int(picture.mask[~unknown].max()))
+        labels = [mask.float().masked_fill(unknown, float("nan")).numpy() for mask in (before, after, picture.mask)]
+        line[0].imshow(picture.image[0].permute(1, 2, 0).byte().numpy())
+        for panel, mask in zip(line[1:], labels, strict=True):
+            panel.imshow(mask, cmap="nipy_spectral", vmin=0, vmax=largest, interpolation="nearest")
+        for panel, title in zip(line, (picture.name, "labels of every 16th pixel", "after the CRF", "truth"), strict=True):
+            panel.set_title(title, fontsize=9)
+            panel.axis("off")
+    figure.savefig(file, dpi=80)
+    plt.close(figure)
