@@ -172,7 +172,7 @@ def test_16_bit_normals_are_finer(tmp_path: Path) -> None:
         (read_image, "F", "an 8-bit image is expected"),
         (read_ids, "RGB", "one class id per pixel is expected"),
         (lambda path: read_depth(path, 1000), "L", "16-bit grey depth map is expected"),
-        (read_normals, "L", "RGB normals of 8 or 16 bits are expected"),
+        (read_normals, "L", "RGB of 8 or 16 bits a channel is expected"),
     ],
 )
 def test_pixels_of_another_type_are_refused(tmp_path: Path, read: object, mode: str, expected: str) -> None:

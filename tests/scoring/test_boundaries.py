@@ -106,6 +106,25 @@ def test_empty_predictions_and_empty_truth_are_defined(tmp_path: Path) -> None:
     assert (score.images, list(score.skipped)) == (1, ["a"])
 
 
+@pytest.mark.parametrize("value", [-1, 0.9, 257, np.nan])
+def test_labels_are_neither_rounded_nor_wrapped(tmp_path: Path, value: float) -> None:
+    """As bytes -1 would be unknown, 0.9 no boundary and 257 a boundary."""
+    truth = np.where(_LINE > 0, 1.0, 0.0)
+    truth[3, 3] = value
+    with pytest.raises(DataError, match=rf"truth.npy: holds {value:g}, which is no label; expected whole numbers"):
+        score_boundaries(_write(tmp_path / "pred.png", _LINE), _write(tmp_path / "truth.npy", truth))
+
+
+def test_masks_of_0_and_1_do_not_score_0(tmp_path: Path) -> None:
+    """MATLAB's truth values are what they say; in a picture 1 of 255 is below any threshold, which is an error."""
+    truth = _write(tmp_path / "truth.png", _LINE)
+    assert score_boundaries(_write(tmp_path / "pred.mat", _LINE > 0), truth).scores["ODS"] == 1
+    with pytest.raises(DataError, match="pred.png: no pixel is brighter than 1 of 255"):
+        score_boundaries(_write(tmp_path / "pred.png", _LINE // 255), truth)
+    weak = np.where(_LINE > 0, 0.005, 0.0)
+    assert score_boundaries(_write(tmp_path / "weak.npy", weak), truth, thresholds=9).scores["ODS"] == 0
+
+
 @pytest.mark.parametrize(
     ("pred", "truth", "message"),
     [

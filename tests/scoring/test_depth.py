@@ -57,6 +57,9 @@ def test_an_image_without_readings_is_left_out(tmp_path: Path) -> None:
     [
         (np.array([[1.0, np.nan, np.nan]]), r"p/a.npy: is nan or infinite at 1 of 2 known pixels; write 0"),
         (np.ones((1, 4)), r"p/a.npy: is 4 wide and 1 high, its truth .*t/a.npy is 3 wide"),
+        (np.array([[1, 2, 0]], np.uint16), r"p/a.npy: holds uint16; a .npy is of metres, as fractions"),
+        (np.ones((1, 3), complex), r"p/a.npy: holds complex128, where real numbers are expected"),
+        (np.array([["1", "2", "0"]]), r"p/a.npy: holds <U1, where real numbers are expected"),
         (np.ones((2, 3, 4)), r"p/a.npy: has shape \(2, 3, 4\); expected \(any, any\)"),
     ],
 )

@@ -76,13 +76,17 @@ def test_published_palette_and_its_colours_agree(data_root: Path, tmp_path: Path
 def test_files_of_another_encoding_are_refused(tmp_path: Path, values: np.ndarray, encoding: str, message: str) -> None:
     """The message names the file and what it holds."""
     path = write_png(tmp_path / "map.png", values)
-    with pytest.raises(DataError, match=rf"map.png: .*{message}"):
+    with pytest.raises(DataError, match=rf"map.png: [^/]*{message}"):
         read_map(path, encoding, (255,))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [(np.array([[0.5, 1.0]]), "holds numbers that are no class ids"), (np.zeros((2, 3, 4)), "has shape")],
+    [
+        (np.array([[0.5, 1.0]]), "holds numbers that are no class ids"),
+        (np.array([[np.inf, 1.0]]), "holds numbers that are no class ids"),
+        (np.zeros((2, 3, 4)), "has shape"),
+    ],
 )
 def test_arrays_that_are_no_map_are_refused(tmp_path: Path, values: np.ndarray, message: str) -> None:
     """Scores instead of ids, or too many dimensions."""

@@ -66,6 +66,23 @@ def test_nan_is_an_error_where_the_truth_is_known(tmp_path: Path) -> None:
         score_normals(tmp_path / "p", tmp_path / "t")
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((1, 1, 3), 128, np.uint8), "holds uint8; a .npy is of the vectors themselves"),
+        (np.ones((1, 1, 4)), r"has shape \(1, 1, 4\); expected \(height, width, 3\)"),
+        (np.ones((1, 4, 2)), r"has shape \(1, 4, 2\); expected"),
+    ],
+)
+def test_arrays_that_are_no_vectors_are_refused(tmp_path: Path, values: np.ndarray, message: str) -> None:
+    """Pictures saved as arrays, which would all point the same way, and other numbers of channels, on either side."""
+    true = write_npy(tmp_path / "t.npy", np.array([[TOWARDS]]))
+    wrong = write_npy(tmp_path / "p.npy", values)
+    for files in ((wrong, true), (true, wrong)):
+        with pytest.raises(DataError, match=rf"p.npy: {message}"):
+            score_normals(*files)
+
+
 def test_axes_that_are_none_are_an_error(tmp_path: Path) -> None:
     """Before any file is read."""
     with pytest.raises(ConfigError, match="axes of normals are three words"):

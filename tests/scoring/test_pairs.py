@@ -48,6 +48,16 @@ def test_names_that_occur_twice_are_told_apart_by_their_folders(tmp_path: Path) 
         ("kitchen/1", "kitchen", "kitchen"), ("office/1", "office", "office")]  # fmt: skip
 
 
+def test_suffixes_may_be_in_capitals(tmp_path: Path) -> None:
+    """No file is passed over because a camera or a program of old wrote .PNG; the rest of an ending is exact."""
+    predictions, truth = touch(tmp_path / "p", "a.PNG", "b.npy"), touch(tmp_path / "t", "a.png", "b.Png")
+    assert [pair.id for pair in pairs(predictions, truth, ENDINGS).pairs] == ["a", "b"]
+    files = touch(tmp_path / "q", "a_L.PNG", "a_l.png")
+    assert [pair.prediction.name for pair in pairs(files, truth, ENDINGS, naming=Naming("_L.png", missing="skip")).pairs] == [
+        "a_L.PNG"
+    ]
+
+
 def test_two_files_belong_together(tmp_path: Path) -> None:
     """Given as files, a prediction and a truth need no common name."""
     folder = touch(tmp_path, "mine.npy", "theirs.png")

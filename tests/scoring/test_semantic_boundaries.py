@@ -116,6 +116,7 @@ def test_empty_truth_and_empty_predictions_are_defined(tmp_path: Path) -> None:
         (np.zeros((3, 20, 24)), np.ones((2, 20, 24)), "a.npy: has 3 planes; there are 2 classes"),
         (np.zeros((2, 20, 24)), np.ones((3, 20, 24)), "t.npy: has 3 planes; there are 2 classes"),
         (np.zeros((2, 20, 22)), np.ones((2, 20, 24)), "a.npy: is 22 wide and 20 high, its truth .*t.npy is 24 wide"),
+        (np.zeros((2, 20, 24)), np.full((2, 20, 24), 0.9), "t.npy: holds 0.9, which is no label"),
         (np.zeros((2, 20, 24)), np.full((2, 20, 24), 7), r"t.npy: semantic edges must be 0, 1 \(boundary\)"),
         (np.zeros((20, 24)), np.ones((2, 20, 24)), r"a.npy: has shape \(20, 24\); expected 3 dimensions"),
     ],
@@ -124,6 +125,20 @@ def test_what_cannot_be_scored_is_named(tmp_path: Path, pred: np.ndarray, truth:
     """The file, and what is wrong with it."""
     with pytest.raises(DataError, match=message):
         score_semantic_boundaries(_save(tmp_path / "a.npy", pred), _save(tmp_path / "t.npy", truth), classes=_CLASSES)
+
+
+def test_masks_of_0_and_1_do_not_score_0(tmp_path: Path) -> None:
+    """One of 255 is below any threshold; a class that is black may stand beside it, but not beside one that is seen."""
+    truth = np.zeros((2, 20, 24), np.uint8)
+    truth[:, 5] = 1
+    _save(tmp_path / "truth/a.npy", truth)
+    folder = tmp_path / "pred"
+    _save(folder / "cat/a.png", 0 * truth[0])
+    _save(folder / "dog/a.png", truth[0])
+    with pytest.raises(DataError, match="dog/a.png: no pixel is brighter than 1 of 255"):
+        score_semantic_boundaries(folder, tmp_path / "truth", classes=_CLASSES, thresholds=3)
+    _save(folder / "cat/a.png", 255 * truth[0])
+    assert score_semantic_boundaries(folder, tmp_path / "truth", classes=_CLASSES, thresholds=3).scores["MF"] == 0.5
 
 
 @pytest.mark.parametrize(

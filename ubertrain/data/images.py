@@ -146,7 +146,7 @@ def read_rgb(path: Path) -> tuple[Tensor, int]:
             return 256 * upper + lower, 65535
         image = _open(path)
         if image.mode != "RGB":
-            raise DataError(f"pixels of type {image.mode}, where RGB normals of 8 or 16 bits are expected")
+            raise DataError(f"pixels of type {image.mode}, where RGB of 8 or 16 bits a channel is expected")
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).float(), 255
 
 

@@ -13,10 +13,10 @@ from ubertrain.data.images import read_ids
 from ubertrain.errors import DataError
 from ubertrain.metrics.boundary_f import BoundaryF
 from ubertrain.scoring.each import Watch, unwatched
-from ubertrain.scoring.maps import UNKNOWN, expect_numbers, expect_same_size, gather
+from ubertrain.scoring.maps import UNKNOWN, expect_numbers, expect_same_size, gather, is_array
 from ubertrain.scoring.pairs import PLAIN, Naming, Pair, pairs
 from ubertrain.scoring.score import Score
-from ubertrain.scoring.strength_maps import STRENGTHS, load_array, read_strength
+from ubertrain.scoring.strength_maps import STRENGTHS, expect_light, load_labels, read_strength
 
 TRUTH_ENDINGS = (".mat", ".png", ".bmp", ".npy")
 
@@ -53,6 +53,7 @@ def score_boundaries(
     make = partial(BoundaryF, tolerance=tolerance, thresholds=thresholds, nms=nms, thin=thin)
     found = pairs(predictions, truth, STRENGTHS, TRUTH_ENDINGS, naming)
     result = gather(partial(_judge, make=make), make, found, workers=workers, watch=watch)
+    expect_light((pair.prediction for pair in found.pairs), dark=not result.metric.sums[0, 0])
     how = f"{'ridges of the predictions' if nms else 'predictions as they are'}, {'thinned' if thin else 'not thinned'}"
     return Score(
         protocol=f"boundaries as in BSDS500's benchmark: one-to-one matches within {tolerance:g} of the diagonal, "
@@ -84,10 +85,10 @@ def read_edges(path: Path) -> Tensor:
     Raises:
         DataError: names the file.
     """
-    if path.suffix == ".mat":
+    if path.suffix.lower() == ".mat":
         return read_drawings(path)
-    if path.suffix == ".npy":
-        planes = load_array(path, 2, 3).to(torch.uint8)
+    if is_array(path):
+        planes = load_labels(path, 2, 3)
         planes = planes[None] if planes.ndim == 2 else planes
         with blame(path):
             Edges.check(planes, (planes.shape[1], planes.shape[2]))

@@ -12,7 +12,7 @@ from ubertrain.errors import ConfigError
 from ubertrain.metrics.depth_crops import Crop
 from ubertrain.metrics.depth_errors import Align, DepthErrors
 from ubertrain.scoring.each import Watch, unwatched
-from ubertrain.scoring.maps import UNKNOWN, expect_numbers, expect_same_size, gather, read_array
+from ubertrain.scoring.maps import UNKNOWN, expect_numbers, expect_same_size, gather, is_array, read_array
 from ubertrain.scoring.pairs import PLAIN, Naming, Pair, pairs
 from ubertrain.scoring.score import Score
 
@@ -78,7 +78,10 @@ def _judge(pair: Pair, *, make: partial[DepthErrors], scales: tuple[float, float
 
 def _read(path: Path, scale: float) -> Tensor:
     # float64, because on a grid of millimetres many ratios are 1.25 to the last digit
-    return read_array(path, None, None) if path.suffix == ".npy" else read_depth(path, 1.0).double() / scale
+    if is_array(path):
+        units = "a .npy is of metres, as fractions; other units are for 16-bit PNG, with their scale"
+        return read_array(path, None, None, refused="iu", instead=units)
+    return read_depth(path, 1.0).double() / scale
 
 
 def _of_pixels(scores: Mapping[str, float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from ubertrain.annotation.palette import VOID, class_colour
 from ubertrain.data.blame import blame
 from ubertrain.data.images import read_ids, read_rgb
 from ubertrain.errors import DataError
-from ubertrain.scoring.maps import read_array
+from ubertrain.scoring.maps import is_array, read_array
 
 Encoding = Literal["ids", "ids_from_1", "voc_colours", "cityscapes"]
 """
@@ -49,7 +49,7 @@ def read_map(path: Path, encoding: Encoding, ignore: tuple[int, ...]) -> Tensor:
     """
     if encoding == "voc_colours":
         return _from_colours(path)
-    stored = _whole(path) if path.suffix == ".npy" else read_ids(path)
+    stored = _whole(path) if is_array(path) else read_ids(path)
     unknown = torch.isin(stored, torch.tensor(ignore, dtype=torch.int64))
     with blame(path):
         return torch.where(unknown, NO_CLASS, _TO_CLASSES[encoding](stored, unknown))
@@ -57,7 +57,7 @@ def read_map(path: Path, encoding: Encoding, ignore: tuple[int, ...]) -> Tensor:
 
 def _whole(path: Path) -> Tensor:
     values = read_array(path, None, None)
-    if not torch.equal(values, values.round()):
+    if not (torch.equal(values, values.round()) and values.isfinite().all()):
         raise DataError(f"{path}: holds numbers that are no class ids; store the class with the highest score at every pixel")
     return values.long()
 
@@ -86,8 +86,8 @@ _COLOURS = {_packed(class_colour(index)): index for index in range(255)} | {_pac
 
 
 def _from_colours(path: Path) -> Tensor:
+    stored, most = read_rgb(path)
     with blame(path):
-        stored, most = read_rgb(path)
         if most != 255:
             raise DataError("has 16 bits a channel, which VOC's palette has not")
         red, green, blue = stored.long()

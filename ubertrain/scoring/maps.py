@@ -71,17 +71,44 @@ def gather(
     return Gathered(whole, per_image, skipped)
 
 
-def read_array(path: Path, *shape: int | None) -> Tensor:
-    """The numbers in a .npy file, float64, of this shape; None stands for any length, and sides of length 1 may be left out.
+def is_array(path: Path) -> bool:
+    """Whether a file is one of numpy's, by its suffix."""
+    return path.suffix.lower() == ".npy"
+
+
+def load_numbers(path: Path) -> np.ndarray:
+    """The array in a .npy file as it is stored: truth values, whole numbers or fractions.
 
     Raises:
-        DataError: the file is missing or damaged, or of another shape.
+        DataError: the file is missing or damaged, or holds something else, e.g. texts or complex numbers.
     """
     with blame(path):
         try:
-            values = torch.from_numpy(np.load(path, allow_pickle=False).astype(np.float64))
+            values = np.load(path, allow_pickle=False)
         except Exception as error:  # numpy raises anything on damaged bytes: EOFError, ValueError, SyntaxError, ...
             raise DataError(f"cannot be read as a .npy file of numbers ({error or type(error).__name__})") from error
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+            raise DataError(f"holds {getattr(values, 'dtype', 'several arrays')}, where real numbers are expected")
+        return values
+
+
+def read_array(path: Path, *shape: int | None, refused: str = "", instead: str = "") -> Tensor:
+    """The numbers in a .npy file, float64, of this shape; None stands for any length, and sides of length 1 may be left out.
+
+    Args:
+        path: the file.
+        shape: the length of each side.
+        refused: the kinds of number that cannot be meant, as numpy's letters: i = whole, u = whole without a sign.
+        instead: what to write instead of these.
+
+    Raises:
+        DataError: the file is missing or damaged, or of another shape, or of a refused kind.
+    """
+    stored = load_numbers(path)
+    with blame(path):
+        if stored.dtype.kind in refused:
+            raise DataError(f"holds {stored.dtype}; {instead}")
+        values = torch.from_numpy(stored.astype(np.float64))
         given = tuple(values.shape)
         values = values.squeeze() if values.ndim > len(shape) else values
         if values.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, values.shape, strict=True)):

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from ubertrain.annotation.axes import Axes
 from ubertrain.data.images import read_normals
+from ubertrain.errors import DataError
 from ubertrain.metrics.angular_error import AngularError
 from ubertrain.scoring.each import Watch, unwatched
-from ubertrain.scoring.maps import UNKNOWN, expect_numbers, expect_same_size, gather, read_array
+from ubertrain.scoring.maps import UNKNOWN, expect_numbers, expect_same_size, gather, is_array, read_array
 from ubertrain.scoring.pairs import PLAIN, Naming, Pair, pairs
 from ubertrain.scoring.score import Score
 
@@ -67,7 +68,10 @@ def _judge(pair: Pair, *, axes: Axes, truth_axes: Axes) -> Tensor | str:
 
 
 def _read(path: Path) -> Tensor:
-    if path.suffix != ".npy":
+    if not is_array(path):
         return read_normals(path)
-    values = read_array(path, None, None, None)
+    coded = "a .npy is of the vectors themselves, which need a sign; (n + 1) / 2 is for PNG"
+    values = read_array(path, None, None, None, refused="u", instead=coded)
+    if 3 not in (len(values), values.shape[-1]):
+        raise DataError(f"{path}: has shape {tuple(values.shape)}; expected (height, width, 3) or (3, height, width)")
     return values if len(values) == 3 else values.permute(2, 0, 1)

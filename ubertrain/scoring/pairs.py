@@ -67,8 +67,8 @@ def pairs(
         DataError: a folder that does not exist or holds no such file, two files about one image, a truth without a prediction
             (unless `naming.missing` is "skip"), an id of `naming.only` without truth, or nothing to score. Each names the file.
     """
-    endings = (naming.prediction,) if naming.prediction is not None else endings
     truth_endings = (naming.truth,) if naming.truth is not None else truth_endings or endings
+    endings = (naming.prediction,) if naming.prediction is not None else endings
     if predictions.is_file() and truth.is_file():
         name = _id(truth, truth_endings) or truth.stem
         return Pairs((Pair(name, predictions, truth),), {})
@@ -165,10 +165,12 @@ def _by_name(files: Mapping[str, Path]) -> dict[str, Path] | None:
 
 
 def _id(file: Path, endings: Sequence[str]) -> str | None:
-    """The name without its ending; None if it has none of these."""
+    """The name without its ending; None if it has none of these. The suffix counts in capitals, too: .PNG is .png."""
+    name = file.stem + file.suffix.lower()
     for ending in endings:
-        if file.name.endswith(ending) and len(file.name) > len(ending):
-            return file.name.removesuffix(ending)
+        stem, dot, suffix = ending.rpartition(".")
+        if name.endswith(stem + dot + (suffix.lower() if dot else suffix)) and len(name) > len(ending):
+            return file.name[: len(name) - len(ending)]
     return None
 
 

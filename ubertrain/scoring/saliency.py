@@ -11,7 +11,7 @@ from ubertrain.data.images import read_grey, read_mask
 from ubertrain.errors import DataError
 from ubertrain.metrics.saliency import SaliencyF
 from ubertrain.scoring.each import Watch, unwatched
-from ubertrain.scoring.maps import expect_numbers, expect_same_size, gather, read_array
+from ubertrain.scoring.maps import expect_numbers, expect_same_size, gather, is_array, read_array
 from ubertrain.scoring.pairs import PLAIN, Naming, Pair, pairs
 from ubertrain.scoring.score import Score
 
@@ -83,4 +83,4 @@ def _judge(pair: Pair, *, stretch: bool) -> Tensor:
 
 
 def _read(path: Path) -> Tensor:
-    return read_array(path, None, None) if path.suffix == ".npy" else read_grey(path)
+    return read_array(path, None, None) if is_array(path) else read_grey(path)

@@ -18,7 +18,7 @@ from ubertrain.scoring.each import Watch, unwatched
 from ubertrain.scoring.maps import UNKNOWN, expect_numbers, expect_same_size, gather
 from ubertrain.scoring.pairs import PLAIN, Naming, Pair, pairs
 from ubertrain.scoring.score import Score
-from ubertrain.scoring.strength_maps import STRENGTHS, load_array, read_strength
+from ubertrain.scoring.strength_maps import STRENGTHS, expect_light, load_array, load_labels, read_strength
 
 TRUTH_ENDINGS = (".mat", ".npy")
 _RULES = {
@@ -77,6 +77,11 @@ def score_semantic_boundaries(
         _judge, make=make, folders=folders, classes=len(classes), instances=instances, skip=naming.missing == "skip"
     )
     result = gather(judge, make, found, workers=workers, watch=watch)
+    if folders:
+        expect_light(
+            (folder / pair.prediction.relative_to(where) for pair in found.pairs for folder in folders.values()),
+            dark=not result.metric.sums[:, 0, 0].any(),
+        )
     return Score(
         protocol=f"boundaries of {len(chosen)} of {len(classes)} classes as in SBD's benchmark: one-to-one matches within "
         f"{tolerance:g} of the diagonal, {thresholds} thresholds; {'ridges of the predictions, ' if nms else ''}"
@@ -146,13 +151,13 @@ def _read_map(pair: Pair, truth: Tensor) -> Tensor:
 
 def _read_truth(pair: Pair, classes: int, instances: bool) -> Tensor:
     """(classes, height, width) uint8; see `SemanticEdges`."""
-    if pair.truth.suffix == ".mat":
+    if pair.truth.suffix.lower() == ".mat":
         objects = pair.truth.parent.parent / "inst" / pair.truth.name if instances else None
         planes = read_semantic_edges(pair.truth, objects)
     elif instances:
         raise DataError(f"{pair.truth}: boundaries of objects come from SBD's inst/*.mat; draw them into the .npy instead")
     else:
-        planes = load_array(pair.truth, 3).to(torch.uint8)
+        planes = load_labels(pair.truth, 3)
         with blame(pair.truth):
             SemanticEdges.check(planes, (planes.shape[1], planes.shape[2]))
     if len(planes) != classes:

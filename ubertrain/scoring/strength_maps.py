@@ -1,5 +1,6 @@
 """Maps of boundary strength in files."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from ubertrain.data.blame import blame
 from ubertrain.data.images import read_grey
 from ubertrain.data.mat import read_variables
 from ubertrain.errors import DataError
+from ubertrain.scoring.maps import is_array, load_numbers
 
 STRENGTHS = (".png", ".bmp", ".jpg", ".npy", ".mat")
 """Files that `read_strength` reads."""
@@ -24,9 +26,9 @@ def read_strength(path: Path) -> Tensor:
     Raises:
         DataError: the file is missing or damaged or holds something else; names it.
     """
-    if path.suffix == ".npy":
+    if is_array(path):
         return load_array(path, 2)
-    if path.suffix == ".mat":
+    if path.suffix.lower() == ".mat":
         return _mat(path)
     # Exactly the grey value over its maximum: on a threshold, as float32 a value may fall to its other side.
     return (read_grey(path).double() * 65535).round() / 65535
@@ -38,15 +40,40 @@ def load_array(path: Path, *sides: int) -> Tensor:
     Raises:
         DataError: the file is missing or damaged, or of another shape; names it.
     """
+    values = load_numbers(path).astype(np.float64)
     with blame(path):
-        try:
-            values = np.load(path, allow_pickle=False).astype(np.float64)
-        except Exception as error:  # numpy raises anything on damaged bytes: EOFError, ValueError, SyntaxError, ...
-            raise DataError(f"cannot be read as a .npy file of numbers ({error or type(error).__name__})") from error
         if values.ndim not in sides:
             wanted = " or ".join(f"{count} dimensions" for count in sides)
             raise DataError(f"has shape {values.shape}; expected {wanted}")
         return torch.from_numpy(values)
+
+
+def load_labels(path: Path, *sides: int) -> Tensor:
+    """The labels in a .npy file, uint8; see `load_array`.
+
+    Raises:
+        DataError: as for `load_array`, or a number that is no label from 0 to 255: nothing is rounded or wrapped.
+    """
+    values = load_array(path, *sides)
+    wrong = values[~((values >= 0) & (values <= 255) & (values == values.round()))]
+    if wrong.numel():
+        raise DataError(f"{path}: holds {wrong[0].item():g}, which is no label; expected whole numbers from 0 to 255")
+    return values.to(torch.uint8)
+
+
+def expect_light(files: Iterable[Path], *, dark: bool) -> None:
+    """Raise `DataError` if masks were written as 0 and 1 of 255, which no threshold reaches.
+
+    Args:
+        files: maps of strength, of which the first that is not black is looked at.
+        dark: whether no pixel of them reaches a threshold.
+    """
+    for file in files if dark else ():
+        brightest = float(read_strength(file).max())
+        if 0 < brightest <= 1 / 255:
+            raise DataError(f"{file}: no pixel is brighter than 1 of 255, nor in any other map; write masks as 0 and 255")
+        if brightest > 0:
+            return
 
 
 def _mat(path: Path) -> Tensor:
@@ -65,5 +92,6 @@ def _mat(path: Path) -> Tensor:
                 "Segmentations are scored by their boundaries: write those"
             )
         ((_, values),) = maps.items()
-        scale = 255.0 if values.dtype == np.uint8 else 1.0
+        # scipy reads MATLAB's truth values as 0 and 1 of 8 bits
+        scale = 255.0 if values.dtype == np.uint8 and values.max() > 1 else 1.0
         return torch.from_numpy(values.astype(np.float64) / scale)
