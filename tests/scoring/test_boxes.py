@@ -37,6 +37,8 @@ def coco(path: Path) -> Path:
         ("xyxy", "from_0", "cat 0.9 0 0 9 9"),
         ("xyxy", "edges", "cat 0.9 0 0 10 10"),
         ("xywh", "edges", "cat 0.9 0 0 10 10"),
+        ("xywh", "from_0", "cat 0.9 0 0 10 10"),
+        ("xywh", "from_1", "cat 0.9 1 1 10 10"),
         ("xyxy", None, "7 0.9 0 0 10 10"),
         ("xyxy", "edges", "7 0.9 0 0 10 10\n7 0.8 0 0 5 1\n11 0.7 20 20 30 30"),
     ],
@@ -58,6 +60,25 @@ def test_vocs_files_per_class_count_pixels_from_1(tmp_path: Path) -> None:
     score = score_boxes(found, voc(tmp_path / "t"), iou=1.0, **VOC)
     assert score.scores["AP"] == 1
     assert score.skipped == {"c": "no truth"}
+    (found / "comp4_det_test_cat.txt").rename(found / "comp4_5f0e-77_det_test_cat.txt")
+    assert score_boxes(found, voc(tmp_path / "t"), iou=1.0, **VOC).scores["AP"] == 1
+
+
+def test_a_class_without_a_file_is_told(tmp_path: Path) -> None:
+    """Its objects are not found, whether it was forgotten or has no detection."""
+    truth = write_text(tmp_path / "t", {"a.txt": "cat 0 0 10 10\ndog 0 0 5 5\n"})
+    found = write_text(tmp_path / "p", {"comp4_det_test_cat.txt": "a 0.9 1 1 10 10\n"})
+    score = score_boxes(found, truth, **VOC)
+    assert score.scores["AP"] == 0.5
+    assert "images without any detection: 0, classes without any: 1" in score.protocol
+
+
+def test_suffixes_may_be_in_capitals(tmp_path: Path) -> None:
+    """On either side; no image is lost."""
+    truth = write_text(tmp_path / "t", {"a.txt": "cat 0 0 10 10", "b.TXT": "cat 0 0 10 10"})
+    found = write_text(tmp_path / "p", {"a.TXT": "cat 0.9 0 0 10 10", "b.txt": "cat 0.9 0 0 10 10"})
+    score = score_boxes(found, truth, **VOC)
+    assert (score.images, score.scores["AP"], score.skipped) == (2, 1, {})
 
 
 def test_truth_may_be_text(tmp_path: Path) -> None:
@@ -80,6 +101,50 @@ def test_cocos_results_are_cocos_boxes(tmp_path: Path) -> None:
     assert score.classes["cat"] == {"AP": 1, "AP50": 1, "AP75": 1}
     assert np.isnan(score.classes["dog"]["AP"])
     assert "images without any detection: 1" in score.protocol
+
+
+@pytest.mark.parametrize(
+    ("image", "name"), [(7, "a"), (7.0, "a"), ("a", "a"), ("a.jpg", "a"), ("a.b", "a.b"), ("a.b.jpg", "a.b")]
+)
+def test_results_name_their_image_by_number_or_by_file(tmp_path: Path, image: object, name: str) -> None:
+    """The number is COCO's, the file's name stands with or without its ending."""
+    truth = {
+        "images": [{"id": 7, "file_name": f"{name}.jpg"}], "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0}],
+    }  # fmt: skip
+    results = [{"image_id": image, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}]
+    files = write_json(tmp_path / "r.json", results), write_json(tmp_path / "t.json", truth)
+    assert score_boxes(*files, iou=0.8, **VOC).scores["AP"] == 1
+    assert score_boxes(*files, iou=1.0, **VOC).scores["AP"] == 0
+
+
+def test_results_may_count_pixels_from_1(tmp_path: Path) -> None:
+    """As asked; widths are widths."""
+    results = [{"image_id": 7, "category_id": 17, "bbox": [1, 1, 10, 10], "score": 1}]
+    files = write_json(tmp_path / "r.json", results), coco(tmp_path / "t.json")
+    assert score_boxes(*files, pixels="from_1", iou=1.0, **VOC).scores["AP"] == 1
+    assert score_boxes(*files, iou=1.0, **VOC).scores["AP"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"annotations": ["x"]}, "is not an instances file of COCO"),
+        ({"categories": [{"id": 17, "name": "cat"}, {"id": 17, "name": "dog"}]}, "two of its categories, or .* same id"),
+        ({"categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": "cat"}]}, "two of its categories have the same name"),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}, {"id": 7, "file_name": "b.jpg"}]}, "two of its images have the same id"),
+        ({"annotations": [{"id": 1, "image_id": 7, "category_id": 17, "bbox": [0, 0, 9, 9], "area": float("nan")}]},
+         "annotation 1 has an area of nan"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_instances_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    """What cannot be told apart, or has no size."""
+    import json
+
+    truth = coco(tmp_path / "t.json")
+    write_json(truth, json.loads(truth.read_text()) | change)
+    with pytest.raises(DataError, match=f"t.json: .*{message}"):
+        score_boxes(write_json(tmp_path / "r.json", []), truth)
 
 
 def test_no_detection_at_all_scores_0(tmp_path: Path) -> None:
@@ -128,6 +193,15 @@ def test_published_results_are_those_of_the_published_code(data_root: Path, tmp_
         ({"a.txt": "unicorn 0.9 1 1 10 10"}, r"a.txt, line 1: class 'unicorn' is neither one of the 20 classes \(aeroplane"),
         ({"a.txt": "20 0.9 1 1 10 10"}, r"a.txt, line 1: class '20' is neither"),
         ({"x.txt": "cat 0.9 1 1 10 10"}, r"none of its images \('x', ...\) is among those of .* \('a', ...\)"),
+        (
+            {"comp3_det_test_cat.txt": "a 0.9 1 1 10 10", "comp4_det_test_cat.txt": "a 0.9 1 1 10 10"},
+            r"comp3_det_test_cat.txt and .*comp4_det_test_cat.txt are both detections of 'cat'",
+        ),
+        (
+            {"comp4_det_test_cat.txt": "a 0.9 1 1 10 10", "dog.txt": "a 0.9 1 1 10 10"},
+            r"dog.txt: is not named comp4_det_SET_CLASS.txt, as comp4_det_test_cat.txt beside it is",
+        ),
+        ({"a.md": ""}, r"p: no detections; expected files that end in .txt$"),
         ({"comp4_det_test_cat.txt": "a 0.9 1 1 10"}, r"comp4_det_test_cat.txt, line 1: .*; expected image score x0 y0 x1 y1"),
     ],
 )

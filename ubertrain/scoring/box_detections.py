@@ -11,8 +11,8 @@ from ubertrain.scoring.box_rows import Box, Layout, Pixels, TrueBoxes, make_box,
 from ubertrain.scoring.box_truth import read_json
 from ubertrain.scoring.pairs import by_id
 
-_PER_CLASS = re.compile(r"comp\d+_det_.*?_(?P<kind>[^_]+)\.txt")
-"""`comp4_det_test_person.txt`: detections of one class in all images, as VOC's kit reads them."""
+_PER_CLASS = re.compile(r"comp\d+(_[^_]+)?_det_.*?_(?P<kind>[^_]+)\.txt", re.IGNORECASE)
+"""`comp4_det_test_person.txt`: detections of one class in all images, as VOC's kit reads them; Fast R-CNN adds a number."""
 
 
 def read_detections(path: Path, truth: TrueBoxes, *, layout: Layout, pixels: Pixels | None) -> dict[str, list[Box]]:
@@ -28,13 +28,15 @@ def read_detections(path: Path, truth: TrueBoxes, *, layout: Layout, pixels: Pix
     Raises:
         DataError: names the file and the line.
     """
-    if path.is_file() and path.suffix == ".json":
-        return _from_json(path, truth)
+    if path.is_file() and path.suffix.lower() == ".json":
+        return _from_json(path, truth, pixels or "edges")
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder; it should hold the detections")
-    files = by_id(path, (".txt",), "detections", "--pred")
+    files = by_id(path, (".txt",), "detections")
     by_class = {file: match["kind"] for file in files.values() if (match := _PER_CLASS.fullmatch(file.name))}
     if by_class:
+        if others := sorted(set(files.values()) - set(by_class)):
+            raise DataError(f"{others[0]}: is not named comp4_det_SET_CLASS.txt, as {min(by_class).name} beside it is")
         return _per_class(by_class, truth, pixels or "from_1")
     return {name: _of_image(file, truth, layout, pixels or "edges") for name, file in files.items()}
 
@@ -53,8 +55,12 @@ def _of_image(file: Path, truth: TrueBoxes, layout: Layout, pixels: Pixels) -> l
 def _per_class(files: Mapping[Path, str], truth: TrueBoxes, pixels: Pixels) -> dict[str, list[Box]]:
     images: dict[str, list[Box]] = {}
     expected = "image score x0 y0 x1 y1"
+    done: dict[int, Path] = {}
     for file, word in files.items():
         kind = truth.kind(word, str(file))
+        if kind in done:
+            raise DataError(f"{done[kind]} and {file} are both detections of {truth.classes[kind]!r}; keep one")
+        done[kind] = file
         for where, words in read_lines(file):
             if len(words) != 6:
                 raise DataError(f"{where}: {' '.join(words)!r}; expected {expected}")
@@ -63,7 +69,7 @@ def _per_class(files: Mapping[Path, str], truth: TrueBoxes, pixels: Pixels) -> d
     return images
 
 
-def _from_json(path: Path, truth: TrueBoxes) -> dict[str, list[Box]]:
+def _from_json(path: Path, truth: TrueBoxes, pixels: Pixels) -> dict[str, list[Box]]:
     images: dict[str, list[Box]] = {}
     with blame(path):
         content = read_json(path)
@@ -73,7 +79,7 @@ def _from_json(path: Path, truth: TrueBoxes) -> dict[str, list[Box]]:
             where = f"result {number}"
             try:
                 kind = _category(result["category_id"], truth, where)
-                box = make_box(kind, result["bbox"], float(result["score"]), "xywh", "edges", where)
+                box = make_box(kind, result["bbox"], float(result["score"]), "xywh", pixels, where)
                 images.setdefault(_image(result["image_id"], truth), []).append(box)
             except (KeyError, TypeError, ValueError) as error:
                 if isinstance(error, DataError):
@@ -96,5 +102,7 @@ def _refuse(category: Any, where: str) -> int:
 
 
 def _image(image: Any, truth: TrueBoxes) -> str:
-    """The id of an image from COCO's number, or from its file's name."""
-    return truth.numbers.get(image, str(image)) if isinstance(image, int) else Path(str(image)).stem
+    """The id of an image from COCO's number, or from its file's name, with or without its ending."""
+    if isinstance(image, int | float):
+        return truth.numbers.get(int(image), str(image))
+    return image if image in truth.images else Path(str(image)).stem

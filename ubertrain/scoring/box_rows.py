@@ -16,6 +16,8 @@ Pixels = Literal["edges", "from_0", "from_1"]
 - "edges": coordinates are borders between pixels; x1 - x0 is the width (COCO, most networks).
 - "from_0": pixels are counted from 0 and both ends are in the box; x1 - x0 + 1 is the width.
 - "from_1": the same, counted from 1 (VOC).
+
+A width that is stored is the width, however pixels are counted.
 """
 
 
@@ -72,9 +74,9 @@ class TrueBoxes:
 def corners_of(numbers: Sequence[float], layout: Layout, pixels: Pixels) -> tuple[float, float, float, float]:
     """Four stored numbers as x0 y0 x1 y1, borders between pixels."""
     x0, y0, x1, y1 = numbers
-    if layout == "xywh":
-        x1, y1 = x0 + x1, y0 + y1
     low = {"edges": 0, "from_0": 0, "from_1": -1}[pixels]
+    if layout == "xywh":
+        return x0 + low, y0 + low, x0 + low + x1, y0 + low + y1
     high = {"edges": 0, "from_0": 1, "from_1": 0}[pixels]
     return x0 + low, y0 + low, x1 + high, y1 + high
 

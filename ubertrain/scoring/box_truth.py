@@ -1,6 +1,7 @@
 """The true boxes of a data set: COCO's JSON, VOC's XML, or a text file per image."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,12 @@ def read_truth(path: Path, *, classes: Sequence[str] | None, layout: Layout, pix
         return _from_json(path)
     if not path.is_dir():
         raise DataError(f"{path}: there is no such file or folder; it should hold the truth")
-    kinds = {suffix for suffix in (".xml", ".txt") if next(path.rglob(f"*{suffix}"), None)}
+    kinds = {".xml", ".txt"} & {file.suffix.lower() for file in path.rglob("*")}
     if len(kinds) != 1:
         found = "both .xml and .txt" if kinds else "neither .xml nor .txt files"
         raise DataError(f"{path}: holds {found}; the truth is an instances JSON of COCO, or a folder of one of these")
     suffix = kinds.pop()
-    files = by_id(path, (suffix,), "truth", "--truth")
+    files = by_id(path, (suffix,), "truth")
     named = {name: (_xml if suffix == ".xml" else _txt)(file, layout, pixels) for name, file in files.items()}
     words = {word for boxes in named.values() for word, _ in boxes}
     names = tuple(classes) if classes is not None else CLASSES if words <= set(CLASSES) else _sorted(words)
@@ -84,6 +85,10 @@ def _from_json(path: Path) -> TrueBoxes:
             images: dict[str, list[Box]] = {name: [] for name in numbers.values()}
             if not categories:
                 raise DataError("lists no categories")
+            if len(categories) < len(content["categories"]) or len(numbers) < len(content["images"]):
+                raise DataError("two of its categories, or two of its images have the same id")
+            if len({category["name"] for category in content["categories"]}) < len(categories):
+                raise DataError("two of its categories have the same name")
             if len(images) < len(numbers):
                 raise DataError("two of its images have the same file name")
             for region in content["annotations"]:
@@ -93,9 +98,12 @@ def _from_json(path: Path) -> TrueBoxes:
                 box = make_box(
                     categories[region["category_id"]], region["bbox"], region.get("iscrowd", 0), "xywh", "edges", where
                 )
-                images[numbers[region["image_id"]]].append(box._replace(area=float(region.get("area", box.area))))
+                area = float(region.get("area", box.area))
+                if not 0 <= area < math.inf:
+                    raise DataError(f"{where} has an area of {area:g}")
+                images[numbers[region["image_id"]]].append(box._replace(area=area))
             return TrueBoxes(tuple(category["name"] for category in content["categories"]), images, categories, numbers)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"is not an instances file of COCO ({error!r})") from error

@@ -72,8 +72,10 @@ def score_boxes(
         sentence, scores, by_class = _voc(len(true.classes), truths, detections, protocol, iou)
     watch(len(images), len(images))
     without = sum(name not in found for name in images)
+    seen = {box.kind for boxes in found.values() for box in boxes}
+    unseen = sum(kind not in seen for kind in {box.kind for name in images for box in true.images[name]})
     return Score(
-        protocol=f"{sentence}; images without any detection: {without}",
+        protocol=f"{sentence}; images without any detection: {without}, classes without any: {unseen}",
         scores=scores,
         images=len(images),
         skipped={name: "no truth" for name in sorted(found) if name not in true.images},

@@ -126,20 +126,19 @@ def listed(only: Path, true: Mapping[str, Path], truth: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def by_id(folder: Path, endings: Sequence[str], what: str, option: str) -> dict[str, Path]:
+def by_id(folder: Path, endings: Sequence[str], what: str) -> dict[str, Path]:
     """The files in and under `folder` by what stands before their ending: names, or, should two be the same, paths.
 
     Raises:
-        DataError: there is no such folder, no such file, or two files with one id; the message calls them `what` and the option
-            that sets the ending `option`.
+        DataError: there is no such folder, no such file, or two files with one id; the message calls them `what`.
     """
-    files = _files(folder, endings, what, option)
+    files = _files(folder, endings, what)
     names = _by_name(files)
     return files if names is None else names
 
 
-def _files(folder: Path, endings: Sequence[str], what: str, option: str) -> dict[str, Path]:
-    """As `by_id`, by paths relative to the folder."""
+def _files(folder: Path, endings: Sequence[str], what: str, option: str | None = None) -> dict[str, Path]:
+    """As `by_id`, by paths relative to the folder; messages name the `option` that sets the ending."""
     if not folder.exists():
         raise DataError(f"{folder}: there is no such file or folder; it should hold the {what}")
     found: dict[str, Path] = {}
@@ -149,12 +148,12 @@ def _files(folder: Path, endings: Sequence[str], what: str, option: str) -> dict
             continue
         path = (file.relative_to(folder).parent / name).as_posix()
         if path in found:
-            raise DataError(
-                f"{found[path]} and {file} are both {what} of {name!r}; say which with {option}, e.g. {file.suffix}"
-            )
+            hint = f"say which with {option}, e.g. {file.suffix}" if option else "keep one"
+            raise DataError(f"{found[path]} and {file} are both {what} of {name!r}; {hint}")
         found[path] = file
     if not found:
-        raise DataError(f"{folder}: no {what}; expected files that end in {', '.join(endings)} ({option} can set another)")
+        hint = f" ({option} can set another)" if option else ""
+        raise DataError(f"{folder}: no {what}; expected files that end in {', '.join(endings)}{hint}")
     return found
 
 
