@@ -6,8 +6,8 @@ Four tables. (1) On 64x64 crops of photographs, against mean field with every pa
 of 500x375 with 21 classes, against pydensecrf2 (extra `crf_bench`, compiled from its sources; left out where it is not
 installed): one thread each, taking turns in one process, medians of times and of the ratios within a round. (3) Bytes at
 several sizes of that photograph. (4) Mean IoU of masks whose labels are known at every n-th pixel only, with the default
-parameters, before and after; with a picture of some. Without UBERTRAIN_DATA, (2) and (3) are of a rendered picture and the
-others are left out.
+parameters, before and after, also drawn in crf.png; some of them are in crf-pictures.png, which holds photographs and stays
+out of git. Without UBERTRAIN_DATA, (2) and (3) are of a rendered picture and the others are left out.
 """
 
 import os
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from degraded import Picture, classes_of, degraded, folders, mean_iou, pictures, rendered, sharpened
-from figures import masks
+from figures import gains, masks
 from reporting import mib, parser, save, show
 from rich.table import Table
 from torch import Tensor
@@ -184,7 +184,7 @@ def table(title: str, rows: list[dict[str, Any]]) -> Table:
 
 
 def main() -> None:
-    """Measure, print, and write crf.json and crf.png."""
+    """Measure, print, and write crf.json, crf.png and crf-pictures.png."""
     arguments = parser(__doc__).parse_args()
     torch.set_num_threads(1)
     count, rounds = (1, 1) if arguments.quick else (10, 5)
@@ -201,7 +201,8 @@ def main() -> None:
             results["exact form, 64x64"] = against_exact(root, count)
             results["mIoU of degraded masks"], shown = improvement(root, max(1, count * 6 // 10))
             arguments.out.mkdir(parents=True, exist_ok=True)
-            masks(arguments.out / "crf.png", shown)
+            gains(arguments.out / "crf.png", results["mIoU of degraded masks"])
+            masks(arguments.out / "crf-pictures.png", shown)
     report = save(arguments.out, "crf", {key: {"rows": rows} for key, rows in results.items()})
     show(report, [table(key, rows) for key, rows in results.items()], as_json=arguments.json)
 

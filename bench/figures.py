@@ -84,3 +84,31 @@ def masks(file: Path, rows: Sequence[tuple[Any, Any, Any]]) -> None:
             panel.axis("off")
     figure.savefig(file, dpi=80)
     plt.close(figure)
+
+
+def gains(file: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Mean IoU before and after over how coarse the masks were, a panel per data set.
+
+    Args:
+        file: the PNG to write.
+        rows: of `data`, `images`, `step`, `before` and `after`, as `crf.py` writes them.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = list(dict.fromkeys(row["data"] for row in rows))
+    figure, panels = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3.2), squeeze=False, layout="constrained")
+    for panel, name in zip(panels[0], names, strict=True):
+        own = [row for row in rows if row["data"] == name]
+        steps = [str(row["step"]) for row in own]
+        panel.plot(steps, [100 * row["before"] for row in own], "s--", color=INK, label="before")
+        panel.plot(steps, [100 * row["after"] for row in own], "o-", color=FRONT, label="after the CRF")
+        panel.set_title(f"{name}, {own[0]['images']} pictures", fontsize=9)
+        panel.set_xlabel("labels known at every n-th pixel")
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("mIoU, %")
+    panels[0][0].legend(fontsize=8, frameon=False)
+    figure.savefig(file, dpi=110)
+    plt.close(figure)

@@ -32,7 +32,7 @@ Compatibility = Literal["potts", "learned"]
 class DenseCRF(nn.Module):
     """Mean field in a fully connected CRF: sharpens scores along the edges of their images.
 
-        crf = DenseCRF(classes=21)
+        crf = DenseCRF(classes=21).requires_grad_(False)
         labels = crf(logits, images).argmax(dim=1)
 
     Differentiable in the logits and in its parameters, not in the images. For the backward pass the marginals of about
