@@ -3,6 +3,7 @@
 import copy
 import re
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -53,6 +54,12 @@ def dense(norm: type[nn.Module] = nn.BatchNorm2d, *, staged: bool = True) -> Cas
     return Case(graph, torch.rand(4, 3, 32, 32), targets)
 
 
+@cache
+def measured(norm: type[nn.Module] = nn.BatchNorm2d, *, staged: bool = True) -> Chain:
+    """The chain of `dense`, once."""
+    return chain_of(dense(norm, staged=staged))
+
+
 class Whole(nn.Module):
     """A head that does not show its stages."""
 
@@ -67,12 +74,13 @@ class Whole(nn.Module):
 NAMES = ["heads_of_stages", "a_head_of_stages_shared_by_two_branches", "heads_of_stages_partly_frozen"]
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [*NAMES, "bfloat16_autocast_with_heads_of_stages"])
-def test_no_simulation_of_a_head_is_below_its_rehearsal(name: str) -> None:
+def test_no_simulation_of_a_head_is_below_its_rehearsal(name: str, every: int) -> None:
     """In every nest, at the top and late, with several levels, tuples, state, casts and frozen stages."""
     case = build(name)
     chain, checked = chain_of(case), 0
-    for schedule in staged(case.graph):
+    for schedule in list(staged(case.graph))[::every]:
         try:
             said = simulate(chain, schedule).peak_bytes
         except ScheduleError:  # products of a stage that has none
@@ -80,7 +88,7 @@ def test_no_simulation_of_a_head_is_below_its_rehearsal(name: str) -> None:
         with case.forward_context():
             assert rehearse(case.graph, schedule, case.images, case.targets) <= said, schedule
         checked += 1
-    assert checked >= 6
+    assert checked >= 2
 
 
 HEADS = [
@@ -99,7 +107,7 @@ def test_heads_of_blocks_are_simulated_to_a_percent(head: str, late: str) -> Non
     """Blocks of convolution, norm and GELU: the peak is the head's, said to be no less and hardly more."""
     case = dense()
     schedule = Schedule.parse(f"stem last | a{late}: {head}, b{late}: {head}")
-    said, found = simulate(chain_of(case), schedule), rehearse(case.graph, schedule, case.images, case.targets)
+    said, found = simulate(measured(), schedule), rehearse(case.graph, schedule, case.images, case.targets)
     assert said.at_peak.what.startswith("branch")
     assert found <= said.peak_bytes <= found * 1.01
 
@@ -110,15 +118,15 @@ def test_rows_and_stages_together_are_simulated(rows: int) -> None:
     case = dense(nn.GroupNorm)
     schedule = Schedule.parse(f"stem last | a rows={rows}: 0 (1 2) (3 4) 5 6, b rows={rows}: 0 1 (2 3) 4 5 6")
     found = rehearse(case.graph, schedule, case.images, case.targets)
-    assert found <= simulate(chain_of(case), schedule).peak_bytes <= found * 1.06
+    assert found <= simulate(measured(nn.GroupNorm), schedule).peak_bytes <= found * 1.06
 
 
 def test_the_front_holds_in_fact() -> None:
     """From the least peak up, on heads that are most of the step: what is rehearsed and measured, and 2 % more at most."""
     case = dense()
-    points = front(chain_of(case))
+    points = front(measured())
     assert sum(": " in str(point.schedule) for point in points) > len(points) / 2
-    for point in points[::3]:
+    for point in points[::12]:
         found = rehearse(case.graph, point.schedule, case.images, case.targets)
         assert found <= point.peak_bytes <= found * 1.02
         graph = copy.deepcopy(case.graph)
@@ -129,18 +137,18 @@ def test_the_front_holds_in_fact() -> None:
 
 def test_budgets_below_what_whole_heads_need_are_met() -> None:
     """A budget that is refused where heads run as one is met by recomputing in them."""
-    whole, ours = (front(chain_of(dense(staged=staged)))[0] for staged in (False, True))
+    whole, ours = (front(measured(staged=staged))[0] for staged in (False, True))
     assert ours.peak_bytes < 0.75 * whole.peak_bytes
     case = dense()
     schedule = fit(case.graph, case.images, case.targets, budget=ours.peak_bytes, cost="flops")
     assert any(run.head for run in schedule.branches)
-    usage = simulate(chain_of(case), schedule)
+    usage = simulate(measured(), schedule)
     assert 0 < usage.recompute_work < usage.work / 2
 
 
 def test_more_budget_never_costs_more() -> None:
     """Over the whole range; ample budgets leave the heads as they are."""
-    chain = chain_of(dense())
+    chain = measured()
     least, most = front(chain)[0].peak_bytes, simulate(chain, plan(chain)).peak_bytes
     schedules = [plan(chain, least + (most - least) * step // 40) for step in range(41)]
     works = [simulate(chain, schedule).work for schedule in schedules]
@@ -151,7 +159,7 @@ def test_more_budget_never_costs_more() -> None:
 
 def test_rows_come_before_recompute() -> None:
     """Where images are apart and one at a time is enough, nothing of a head is recomputed."""
-    chain = chain_of(dense(nn.GroupNorm))
+    chain = measured(nn.GroupNorm)
     branch = max(chain.branches, key=lambda branch: branch.later_peak)
     fixed = simulate(chain, plan(chain)).peak_bytes - branch.later_peak
     schedule = plan(chain, fixed + branch.later_peak // 2)
@@ -162,7 +170,7 @@ def test_rows_come_before_recompute() -> None:
 
 def test_stages_that_are_all_kept_cost_what_the_head_costs() -> None:
     """The same bytes, to a percent, and no more work."""
-    for branch in chain_of(dense()).branches:
+    for branch in measured().branches:
         kept = by_stages(branch, tuple(stage.name for stage in branch.heads[0].stages))
         assert kept.work == branch.work
         assert kept.later_peak == pytest.approx(branch.later_peak, rel=0.01)
@@ -170,18 +178,45 @@ def test_stages_that_are_all_kept_cost_what_the_head_costs() -> None:
 
 def test_other_stages_are_refused() -> None:
     """A schedule that names others than the head has, and one for a head without stages."""
-    case, as_one = dense(), dense(staged=False)
     with pytest.raises(ScheduleError, match="differ in their stages"):
-        simulate(chain_of(case), Schedule.parse("stem last | a: 0 (1 2), b"))
+        simulate(measured(), Schedule.parse("stem last | a: 0 (1 2), b"))
     with pytest.raises(ScheduleError, match=re.escape("the head of branch 'a' runs only as one; drop (0 1)")):
-        simulate(chain_of(as_one), Schedule.parse("stem last | a: 0 1, b"))
+        simulate(measured(staged=False), Schedule.parse("stem last | a: 0 1, b"))
 
 
 def test_one_row_is_measured_where_images_are_apart() -> None:
     """Heads with batch norm are measured on all rows alone, others on one row besides."""
-    assert [len(branch.heads) for branch in chain_of(dense()).branches] == [1, 1]
-    assert [len(branch.heads) for branch in chain_of(dense(nn.GroupNorm)).branches] == [2, 2]
-    assert [len(branch.heads) for branch in chain_of(dense(staged=False)).branches] == [0, 0]
+    assert [len(branch.heads) for branch in measured().branches] == [1, 1]
+    assert [len(branch.heads) for branch in measured(nn.GroupNorm).branches] == [2, 2]
+    assert [len(branch.heads) for branch in measured(staged=False).branches] == [0, 0]
+
+
+class Box:
+    """Hides a tensor."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+class Boxes(nn.Module):
+    """Puts a tensor into a box."""
+
+    def forward(self, x: Tensor) -> Box:
+        return Box(x)
+
+
+class Opens(nn.Module):
+    """Takes it out."""
+
+    def forward(self, box: Box) -> Tensor:
+        return box.tensor
+
+
+def test_stages_that_hide_tensors_from_each_other_are_run_as_one() -> None:
+    """What cannot be measured is not planned."""
+    case = dense()
+    case.graph.heads["a"] = nn.Sequential(*case.graph.heads["a"], Boxes(), Opens())
+    assert [len(branch.heads) for branch in chain_of(case).branches] == [0, 1]
 
 
 def test_a_step_is_another_if_its_head_shows_its_stages() -> None:
@@ -192,7 +227,7 @@ def test_a_step_is_another_if_its_head_shows_its_stages() -> None:
 
 def test_chains_with_heads_survive_json() -> None:
     """All numbers of the heads included."""
-    chain = chain_of(dense(nn.GroupNorm))
+    chain = measured(nn.GroupNorm)
     assert Chain.from_dict(chain.to_dict()) == chain
 
 

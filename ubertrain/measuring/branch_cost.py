@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -16,7 +17,7 @@ from ubertrain.engine.labels import Labels
 from ubertrain.engine.meter import LiveBytes
 from ubertrain.engine.narrow import NarrowBranch, cannot_narrow
 from ubertrain.engine.taps import Tap
-from ubertrain.errors import ScheduleError
+from ubertrain.errors import ScheduleError, TaskError
 from ubertrain.measuring.head_cost import HeadMeter, larger
 from ubertrain.measuring.work import OpCost, Work
 from ubertrain.planning.chain import BranchCost, HeadCost, NarrowCost, Narrowed
@@ -52,20 +53,24 @@ class BranchMeter:
         one_row, per_row = self._parts(task, share, taps) if rows > 1 else (later, 0)
         numbers = tuple(self._graph.stage_names.index(tap) for tap in self._graph.taps[task])
         late, narrow = may_be_late(self._graph, task, self._values), self._narrow(task, share, work)
-        heads = tuple(self._heads(task, share, left, apart=one_row is not None))
+        heads = self._heads(task, share, taps, left if one_row is not None else None)
         return BranchCost(task, numbers, rows, first, later, one_row, per_row, left, late, work, narrow, heads)
 
-    def _heads(self, task: str, share: Labelled, left: int, *, apart: bool) -> Iterator[HeadCost]:
-        """The head stage by stage: on all rows, and on one if images are apart."""
+    def _heads(self, task: str, share: Labelled, sums: Sequence[Tap], left: int | None) -> tuple[HeadCost, ...]:
+        """The head stage by stage: on all rows, and, if images are apart, on one, beside `left` bytes of each other's loss."""
         if not head_stages(self._graph, task):
-            return
-        meter = HeadMeter(self._graph, task, lambda: self._taps(task), self._batch, self._cost, self._rounding)
-        whole, rows = meter.measure(share, fresh=True), len(share.rows)
+            return ()
+        of_taps = partial(self._taps, task)
+        meter, rows = HeadMeter(self._graph, task, sums, of_taps, self._batch, self._cost, self._rounding), len(share.rows)
+        try:
+            whole = meter.measure(share, fresh=True)
+        except TaskError:  # between the stages is what only the head understands
+            return ()
         if rows > 2:  # as in `measure`
             whole = replace(whole, first=larger(whole.first, meter.first(_few(share, rows - 1))))
-        yield whole
-        if apart and rows > 1:
-            yield meter.measure(_few(share, 1), losses=left * (rows - 1), fresh=False)
+        if left is None or rows == 1:
+            return (whole,)
+        return whole, meter.measure(_few(share, 1), losses=left * (rows - 1), fresh=False)
 
     def _narrow(self, task: str, share: Labelled, work: float) -> NarrowCost | None:
         """What the branch costs if it runs narrow; `work` is what it does otherwise."""

@@ -16,7 +16,7 @@ from ubertrain.engine.graph import Graph, Labelled, term
 from ubertrain.engine.heads import head_stages
 from ubertrain.engine.meter import LiveBytes
 from ubertrain.engine.spans import SpanRunner
-from ubertrain.engine.taps import Tap
+from ubertrain.engine.taps import Tap, check_tap
 from ubertrain.measuring.alone import Alone, Form, form_of, gradient_forms, receiving, tensors
 from ubertrain.measuring.stage_cost import StageMeter
 from ubertrain.measuring.tied import with_tied
@@ -31,18 +31,26 @@ class HeadMeter:
     Args:
         graph: holds the head, which has stages.
         task: its name.
-        taps: makes what the branch reads, in its order; no gradient has been summed for it yet.
+        sums: what the branch reads, in its order; the gradients of the levels have been summed there before.
+        taps: makes the same, for which no gradient has been summed yet.
         batch: images.
         cost: of one operation.
         rounding: each storage counts as its bytes rounded up to a multiple of this.
     """
 
     def __init__(
-        self, graph: Graph, task: str, taps: Callable[[], Sequence[Tap]], batch: int, cost: OpCost, rounding: int
+        self,
+        graph: Graph,
+        task: str,
+        sums: Sequence[Tap],
+        taps: Callable[[], Sequence[Tap]],
+        batch: int,
+        cost: OpCost,
+        rounding: int,
     ) -> None:
         self._head, self._branch, self._task = graph.heads[task], graph.branches[task], task
         self._names = head_stages(graph, task)
-        self._taps, self._batch, self._cost, self._rounding = taps, batch, cost, rounding
+        self._sums, self._taps, self._batch, self._cost, self._rounding = sums, taps, batch, cost, rounding
 
     def measure(self, share: Labelled, *, losses: int = 0, fresh: bool) -> HeadCost:
         """The head on the rows of a share.
@@ -50,11 +58,14 @@ class HeadMeter:
         Args:
             share: the labels and rows.
             losses: bytes of the losses of other rows.
-            fresh: whether to measure, too, what the first stage needs where it makes the sums of gradients.
+            fresh: whether to measure, too, what the first stage needs where it makes the sums of gradients; and how the
+                gradients between stages lie in memory, which otherwise are taken to be written out.
+
+        Raises:
+            TaskError: a stage gives something in which tensors could hide.
         """
-        sums = self._taps()
-        forms = self._listen(share, sums)
-        read, make = partial(self._read, share, sums), lambda: self._read(share, self._taps())
+        forms = self._listen(share) if fresh else {}
+        read, make = partial(self._read, share, self._sums), lambda: self._read(share, self._taps())
         with LiveBytes(self._rounding) as meter:
             levels = read()
             copied = meter.live
@@ -83,14 +94,16 @@ class HeadMeter:
     def _read(self, share: Labelled, taps: Sequence[Tap]) -> list[Any]:
         return [tap.read(share.rows, self._batch) for tap in taps]
 
-    def _listen(self, share: Labelled, sums: Sequence[Tap]) -> dict[str, Sequence[Form | None]]:
-        """Run the branch once: afterwards the sums are there, and it is known which gradients its stages get."""
+    def _listen(self, share: Labelled) -> dict[str, Sequence[Form | None]]:
+        """Which gradients the stages get in a run of the branch."""
         forms: dict[str, Sequence[Form | None]] = {}
 
         def on_stage(name: str, value: Any) -> None:
+            check_tap(f"{self._task}: {name}", value)
             forms[name] = gradient_forms(value)
 
-        self._loss_and_backward(share, SpanRunner(self._head.get_submodule, on_stage).run(self._names, self._read(share, sums)))
+        runner = SpanRunner(self._head.get_submodule, on_stage)
+        self._loss_and_backward(share, runner.run(self._names, self._read(share, self._sums)))
         return forms
 
     def _ended(self, share: Labelled, last: StageCost, loss: int, left: int, inputs: Callable[[], Any]) -> StageCost:
@@ -112,7 +125,8 @@ class HeadMeter:
     def _loss(self, share: Labelled, prediction: Any) -> tuple[int, int, float]:
         """Most bytes of the loss by itself, what is left after it beside the gradient of the prediction, and its work."""
         received: list[Tensor] = []
-        start = torch.zeros((), device=next(iter(tensors(prediction))).device, requires_grad=True)
+        device = next((leaf.device for leaf in tensors(prediction)), None)
+        start = torch.zeros((), device=device, requires_grad=True)
         torch.clear_autocast_cache()
         with LiveBytes(self._rounding) as meter, Work(self._cost) as work:
             rest = self._loss_and_backward(share, pytree.tree_map_only(Tensor, partial(_made, start, received), prediction))
