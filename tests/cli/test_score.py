@@ -207,6 +207,8 @@ def test_a_curve_is_written_and_drawn(ubertrain: Command, tmp_path: Path) -> Non
     assert [float(rows[150][key]) for key in ("precision", "recall")] == [1, 1]
     refused = ubertrain(*base, tmp_path / "curve.doc")
     assert (refused.code, "curve.doc: a curve is written as .csv" in refused.err) == (2, True)
+    lost = ubertrain(*base, tmp_path / "nowhere" / "curve.csv", "--json")
+    assert (lost.code, "nowhere/curve.csv" in lost.err, lost.json["scores"]["maxF"]) == (2, True, 1)
     pytest.importorskip("matplotlib")
     assert ubertrain(*base, tmp_path / "curve.png").code == 0
     with Image.open(tmp_path / "curve.png") as picture:
@@ -222,6 +224,7 @@ def test_a_curve_is_written_and_drawn(ubertrain: Command, tmp_path: Path) -> Non
         (("depth",), "where a 16-bit grey depth map is expected"),
         (("normals", "--axes", "up up up"), "axes of normals are three words"),
         (("boxes",), "neither .xml nor .txt files"),
+        (("boundaries", "--tolerance", "inf"), "--tolerance"),
     ],
 )
 def test_mistakes_end_in_one_message(ubertrain: Command, tmp_path: Path, words: tuple[object, ...], message: str) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ubertrain.errors import DataError
+from ubertrain.metrics import AngularError, BoundaryF, DepthErrors, MeanIoU, Metric, SaliencyF, SemanticBoundaryF
 from ubertrain.metrics.covering import covering
 
 
@@ -33,3 +34,27 @@ def test_other_shapes_are_refused(shape: tuple[int, ...], channels: tuple[int, .
     """A map of half the resolution, of other rows or of other channels would be scored against the wrong pixels."""
     with pytest.raises(DataError, match="bring predictions to the size of their image"):
         covering(torch.zeros(shape), torch.zeros(2, 52, 75), channels=channels)
+
+
+@pytest.mark.parametrize(
+    ("metric", "prediction", "target"),
+    [
+        (MeanIoU(2), (2,), ()),
+        (SaliencyF(), (), ()),
+        (DepthErrors(), (), ()),
+        (AngularError(), (3,), (3,)),
+        (BoundaryF(thresholds=1), (), (4,)),
+        (SemanticBoundaryF("ab", thresholds=1), (2,), (2,)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Metric) else "",
+)
+def test_no_metric_takes_a_map_of_another_resolution(
+    metric: Metric, prediction: tuple[int, ...], target: tuple[int, ...]
+) -> None:
+    """Not even where its border would be repeated over three quarters of the image."""
+    labels = torch.ones(
+        1, *target, 80, 96, dtype=torch.float32 if isinstance(metric, DepthErrors | AngularError) else torch.int64
+    )
+    metric.update(torch.ones(1, *prediction, 80, 96), labels)
+    with pytest.raises(DataError, match="bring predictions to the size of their image"):
+        metric.update(torch.ones(1, *prediction, 40, 48), labels)

@@ -35,7 +35,9 @@ def boundaries(
     truth: Truth,
     tolerance: Annotated[
         float,
-        typer.Option("--tolerance", min=0, help="Largest distance of a match over the diagonal: BSDS500 0.0075, NYUD 0.011."),
+        typer.Option(
+            "--tolerance", min=0, max=1, help="Largest distance of a match over the diagonal: BSDS500 0.0075, NYUD 0.011."
+        ),
     ] = 0.0075,
     thresholds: Thresholds = 99,
     nms: Nms = False,
@@ -72,7 +74,9 @@ def semantic_boundaries(
     ] = False,
     tolerance: Annotated[
         float,
-        typer.Option("--tolerance", min=0, help="Largest distance of a match over the diagonal: SBD 0.02, Cityscapes 0.0035."),
+        typer.Option(
+            "--tolerance", min=0, max=1, help="Largest distance of a match over the diagonal: SBD 0.02, Cityscapes 0.0035."
+        ),
     ] = 0.02,
     thresholds: Thresholds = 99,
     nms: Nms = False,

@@ -61,13 +61,16 @@ def report(run: Callable[..., "Score"], *, json: bool, per_image: Path | None = 
     with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as bar:
         task = bar.add_task("scoring", total=None)
         score = run(watch=lambda done, total: bar.update(task, completed=done, total=total))
-    files = [write_per_image(score, per_image)] if per_image else []
-    files += [write_curve(score, curve)] if curve else []
     if json:
         print_json(score.json())
     else:
         _tables(score)
-    _remarks(score, files)
+    _remarks(score)
+    # last, so that what cannot be written does not take the score with it
+    files = [write_per_image(score, per_image)] if per_image else []
+    files += [write_curve(score, curve)] if curve else []
+    for file in files:
+        stderr().print(f"wrote {file}", markup=False)
 
 
 def _tables(score: "Score") -> None:
@@ -86,13 +89,11 @@ def _digits(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.6g}"
 
 
-def _remarks(score: "Score", files: list[Path]) -> None:
-    """What was left out and what was written, on stderr."""
+def _remarks(score: "Score") -> None:
+    """What was left out, on stderr."""
     from ubertrain.cli.output import stderr
 
     console = stderr()
     for reason, names in score.reasons().items():
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         console.print(f"{len(names)} images left out, {reason}: {shown}", markup=False, style="yellow")
-    for file in files:
-        console.print(f"wrote {file}", markup=False)

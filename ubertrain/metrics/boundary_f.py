@@ -11,8 +11,8 @@ from ubertrain.errors import DataError
 from ubertrain.metrics.boundary_counts import boundary_counts, steps
 from ubertrain.metrics.boundary_scores import area, best, own_best, points, shares
 from ubertrain.metrics.constants import Hatching
+from ubertrain.metrics.covering import covering
 from ubertrain.metrics.sums import SumMetric
-from ubertrain.ops.pixels import to_size
 from ubertrain.ops.ridges import ridges
 
 
@@ -53,10 +53,10 @@ class BoundaryF(SumMetric):
             target: (rows, annotators, height, width) uint8: 0, 1, 255 = unknown.
 
         Raises:
-            DataError: a probability at a known pixel that is not from 0 to 1, nan included.
+            DataError: a prediction of another size, or a probability at a known pixel that is not from 0 to 1, nan included.
         """
         known = (target != 255).any(dim=1)
-        strength = probabilities(to_size(prediction, target.shape[-2:]), known)
+        strength = probabilities(covering(prediction, target), known)
         for image in zip(strength, known.cpu(), target.cpu(), strict=True):
             self.add(torch.from_numpy(self._counts(*image)))
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ubertrain.errors import DataError
 from ubertrain.metrics.constants import MeanMask
+from ubertrain.metrics.covering import covering
 from ubertrain.metrics.s_measure import s_measure
 from ubertrain.metrics.sums import SumMetric, ratio
-from ubertrain.ops.pixels import to_size
 
 _LEVELS = 256
 _BETA_SQUARED = 0.3
@@ -54,9 +54,9 @@ class SaliencyF(SumMetric):
             target: (rows, height, width): 1 = salient, 0, 255 = unknown.
 
         Raises:
-            DataError: a prediction that is not a number from 0 to 1.
+            DataError: a prediction of another size, or one that is not a number from 0 to 1.
         """
-        levels = _levels(to_size(prediction, target.shape[-2:]), target)
+        levels = _levels(covering(prediction, target), target)
         labelled = (target != 255).flatten(1).any(dim=1)
         self._add_images(levels[labelled], target[labelled])
 

@@ -13,9 +13,9 @@ from ubertrain.metrics.boundary_counts import boundary_counts, steps
 from ubertrain.metrics.boundary_f import box, probabilities, with_best
 from ubertrain.metrics.boundary_scores import area, average_precision, best, points, shares
 from ubertrain.metrics.constants import Hatching
+from ubertrain.metrics.covering import covering
 from ubertrain.metrics.sums import SumMetric
 from ubertrain.ops.matching import within
-from ubertrain.ops.pixels import to_size
 from ubertrain.ops.ridges import ridges
 
 Leniency = Literal["sbd", "none"]
@@ -66,11 +66,12 @@ class SemanticBoundaryF(SumMetric):
             target: (rows, classes, height, width) uint8: 0, 1 = boundary, 2 = inside, 255 = unknown.
 
         Raises:
-            DataError: other classes than the metric's; a probability at a known pixel that is not from 0 to 1, nan included.
+            DataError: other classes than the metric's, a prediction of another size, or a probability at a known pixel that is
+                not from 0 to 1, nan included.
         """
         if target.shape[1] != len(self.names):
             raise DataError(f"{target.shape[1]} planes of semantic edges in the labels; the task has {len(self.names)} classes")
-        strength = probabilities(to_size(prediction, target.shape[-2:]), target != 255)
+        strength = probabilities(covering(prediction, target, channels=(len(self.names),)), target != 255)
         for row, planes in zip(strength, target.cpu(), strict=True):
             self.add(torch.stack([torch.from_numpy(self._counts(*pair)) for pair in zip(row, planes, strict=True)]))
 
