@@ -59,6 +59,13 @@ class Slow:
             best = max(best, _f(float(precision), float(recall), 0.3))
         return best
 
+    def max_mean_f(self) -> float:
+        averages = []
+        for threshold in range(256):
+            counts = self.at(lambda p, threshold=threshold: p >= threshold)
+            averages.append(np.mean([_f(both / marked if marked else 0, both / s, 0.3) for s, marked, both in counts]))
+        return float(max(averages))
+
     def pooled(self) -> float:
         best = 0.0
         for step in range(1, 20):
@@ -83,8 +90,16 @@ def test_every_convention_equals_its_loop() -> None:
     scores, slow = _scored(prediction, truth), Slow(prediction, truth)
     miou, f1 = slow.astmt()
     mae = np.mean([np.abs(p / 255 - t).mean() for p, t in slow.images])
-    wanted = {"maxF": slow.max_f(), "maxF_pooled": slow.pooled(), "mIoU_astmt": miou, "maxF_astmt": f1, "MAE": mae}
+    wanted = {
+        "maxF": slow.max_f(),
+        "maxF_image": slow.max_mean_f(),
+        "maxF_pooled": slow.pooled(),
+        "mIoU_astmt": miou,
+        "maxF_astmt": f1,
+        "MAE": mae,
+    }
     assert {name: scores[name] for name in wanted} == pytest.approx(wanted, abs=1e-9)
+    assert len({scores[name] for name in ("maxF", "maxF_image", "maxF_pooled", "maxF_astmt")}) == 4
     assert scores["S"] == pytest.approx(s_measure(prediction, truth).mean().item(), abs=1e-6)
 
 
@@ -103,7 +118,7 @@ def test_real_masks_score_as_another_implementation_has_it(data_root: Path) -> N
 def test_the_truth_is_perfect() -> None:
     """Every score is at its best; the constant 1/2 is not."""
     truth = (torch.rand(2, 9, 8) < 0.4).long()
-    best = {"maxF": 1, "MAE": 0, "S": 1, "maxF_pooled": 1, "mIoU_astmt": 1, "maxF_astmt": 1}
+    best = {"maxF": 1, "maxF_image": 1, "MAE": 0, "S": 1, "maxF_pooled": 1, "mIoU_astmt": 1, "maxF_astmt": 1}
     scores = _scored(truth.float(), truth)
     assert {name: scores[name] for name in best} == pytest.approx(best)
     assert _scored(torch.full((2, 9, 8), 0.5), truth)["maxF"] < 0.6
@@ -114,7 +129,7 @@ def test_an_image_without_an_object_has_no_recall() -> None:
     truth = torch.zeros(2, 4, 4, dtype=torch.int64)
     truth[0, :2] = 1
     with_empty, alone = _scored(truth.float(), truth), _scored(truth[:1].float(), truth[:1])
-    assert with_empty["maxF"] == alone["maxF"] == 1
+    assert with_empty["maxF"] == alone["maxF"] == with_empty["maxF_image"] == 1
     assert with_empty["maxF_astmt"] == pytest.approx(0.5)
     assert with_empty["mIoU_astmt"] == 1
     assert _scored(torch.ones(2, 4, 4), truth)["MAE"] == 0.75

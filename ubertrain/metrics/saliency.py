@@ -14,7 +14,7 @@ from ubertrain.metrics.sums import SumMetric, ratio
 
 _LEVELS = 256
 _BETA_SQUARED = 0.3
-_ROWS = ("precision", "recall", "objects", "iou", "marked", "found", "salient", "error", "structure", "images")
+_ROWS = ("precision", "recall", "f", "objects", "iou", "marked", "found", "salient", "error", "structure", "images")
 """What is summed, for each of the 256 thresholds; what does not depend on the threshold is the same at each."""
 
 # The smallest level of 0 .. 255 above (then: at or above) each threshold of these conventions, which are hundredths.
@@ -30,6 +30,8 @@ class SaliencyF(SumMetric):
     - `maxF`: precision and recall at each of the thresholds 0 to 255, averaged over images; the largest F of these averages,
       with beta^2 = 0.3 (Achanta et al. 2009; Borji et al. 2015). `threshold` is where, from 0 to 1. Images without a salient
       pixel have no recall and are left out.
+    - `maxF_image`: F of each image at each of these thresholds, averaged over images; the largest of these averages. This is
+      the max F of today's toolboxes (PySODMetrics).
     - `MAE`: the mean absolute difference, averaged over images (Perazzi et al. 2012).
     - `S`: the structure measure, averaged over images; see `s_measure`.
     - `maxF_pooled`: as maxF, but of pixels pooled over the set, at thresholds 0.05, 0.10, ..., 0.95 (ATRC, InvPT).
@@ -37,7 +39,7 @@ class SaliencyF(SumMetric):
       averages of precision and recall, at thresholds 0.20, 0.25, ..., 0.90 (ASTMT, and the survey of Vandenhende et al. 2021).
       An image without a salient pixel counts 0, or an IoU of 1 where nothing is predicted.
 
-    The F-measures of the three conventions must not be compared with each other. Where nothing is predicted, precision is 0.
+    The F-measures of the four conventions must not be compared with each other. Where nothing is predicted, precision is 0.
     """
 
     primary: ClassVar[str] = "maxF"
@@ -65,11 +67,13 @@ class SaliencyF(SumMetric):
         images, (precision, recall) = sums["images"], self.curve()
         f = f_measure(precision, recall, _BETA_SQUARED)
         best = int(f.nan_to_num(-1).argmax())
+        own = ratio(sums["f"], sums["objects"])
         pooled = f_measure(ratio(sums["found"], sums["marked"]), ratio(sums["found"], sums["salient"]), _BETA_SQUARED)
         astmt = f_measure(ratio(sums["precision"], images), ratio(sums["recall"], images), 1.0)
         return {
             "maxF": float(f[best]),
             "threshold": math.nan if f[best].isnan() else best / (_LEVELS - 1),
+            "maxF_image": float(own.max()),
             "MAE": float(ratio(sums["error"], images)[0]),
             "S": float(ratio(sums["structure"], images)[0]),
             "maxF_pooled": float(pooled[_POOLED].max()),
@@ -93,9 +97,11 @@ class SaliencyF(SumMetric):
         either = marked + salient - found
         absolute = (levels.double() / (_LEVELS - 1) - truth.double()).abs()
         error = torch.where(known, absolute, 0.0).sum(dim=(1, 2)) / known.sum(dim=(1, 2)).double()
+        precision, recall = ratio(found, marked).nan_to_num(0.0), ratio(found, salient)
         rows = {
-            "precision": ratio(found, marked).nan_to_num(0.0),
-            "recall": ratio(found, salient).nan_to_num(0.0),
+            "precision": precision,
+            "recall": recall.nan_to_num(0.0),
+            "f": f_measure(precision, recall, _BETA_SQUARED).nan_to_num(0.0),
             "objects": salient > 0,
             "iou": torch.where(either > 0, ratio(found, either), 1.0),
             "marked": marked,

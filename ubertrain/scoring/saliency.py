@@ -49,8 +49,8 @@ def score_saliency(
     _expect_light(predictions, result.metric)
     precision, recall = (values.tolist() for values in result.metric.curve())
     return Score(
-        protocol="saliency; maxF with beta^2 = 0.3 of precision and recall averaged over images at 256 thresholds; pooled over "
-        "pixels (_pooled); beta^2 = 1 at 15 thresholds (_astmt); MAE; S-measure; "
+        protocol="saliency; maxF with beta^2 = 0.3 of precision and recall averaged over images at 256 thresholds; F of "
+        "each image averaged (_image); pooled over pixels (_pooled); beta^2 = 1 at 15 thresholds (_astmt); MAE; S-measure; "
         + ("each map stretched to 0..1" if stretch else "maps as they are"),
         scores=result.metric.compute(),
         images=len(result.per_image),
