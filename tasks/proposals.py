@@ -91,10 +91,10 @@ class ProposalNetwork(nn.Module):
         `chance` (rows, A) are random numbers to sample by.
         """
         count = self.settings.samples
-        labels = assign(said.anchors[None], truth, positive=0.7, negative=0.3, best=True)
-        if self.settings.inside:
-            whole = (clip(said.anchors, size) == said.anchors).all(dim=-1)
-            labels = labels._replace(positive=labels.positive & whole, negative=labels.negative & whole)
+        whole = (clip(said.anchors, size) == said.anchors).all(dim=-1, keepdim=True) | (not self.settings.inside)
+        # Without an area the others overlap nothing, so that an object's best anchor is the best of those that count.
+        labels = assign((said.anchors * whole)[None], truth, positive=0.7, negative=0.3, best=True)
+        labels = labels._replace(negative=labels.negative & whole[:, 0])
         index, used = sample(labels, chance, count, count // 2)
         positive = take(labels.positive, index) & used
         wanted = encode(take(truth.boxes, take(labels.truth, index)), said.anchors[index])

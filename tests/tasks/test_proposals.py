@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from tests.tasks.box_targets import SIZE, TARGET, first_stage, head_of, levels, truth
-from ubertrain.ops.assign import assign
-from ubertrain.ops.boxes import area, encode, iou
+from ubertrain.ops.assign import Truth, assign
+from ubertrain.ops.boxes import area, clip, encode, iou
 from ubertrain.tasks.boxes import Boxes
 from ubertrain.tasks.proposals import Kept, Proposals
 
@@ -98,6 +98,21 @@ def test_anchors_across_the_border_can_be_left_out() -> None:
         crosses = (where[:, :2] < 0).any(dim=1) | (where[:, 2:] > torch.tensor([SIZE[1], SIZE[0]])).any(dim=1)
         assert logits.grad is not None and logits.grad[:, ~crosses].any()
         assert bool(logits.grad[:, crosses].any()) != inside
+
+
+def test_the_best_anchor_is_the_best_of_those_inside() -> None:
+    """With `inside`, an object at the border has a positive anchor: the best one within the image, as published."""
+    head, where = first_stage(Boxes(classes=3, inside=True, anchor_samples=10**6))
+    box = torch.tensor([0.0, 0.0, 28.0, 60.0])  # the anchor that fits it best reaches out of the image
+    target = Truth(box.view(1, 1, 4), torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.bool))
+    overlap, whole = iou(box[None], where)[0], (clip(where, SIZE) == where).all(dim=1)
+    assert not whole[overlap.argmax()]
+    best = overlap.masked_fill(~whole, -1.0)
+    logits = torch.zeros(1, len(where), requires_grad=True)
+    said = Proposals(logits, torch.zeros(1, len(where), 4), where)
+    head.proposals.losses(said, target, torch.rand(logits.shape), SIZE).sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad[0] < 0).nonzero().flatten().tolist() == (best == best.max()).nonzero().flatten().tolist()
 
 
 def test_what_is_no_number_is_still_proposed() -> None:
