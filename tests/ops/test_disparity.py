@@ -34,6 +34,17 @@ def test_shifts_are_differentiable() -> None:
     assert torch.autograd.gradcheck(shifted, (values, shift))
 
 
+def test_a_shift_that_is_no_number_gives_none() -> None:
+    """And no gradient; the pixels beside it have theirs."""
+    values, shift = torch.rand(1, 2, 5, 9), torch.rand(1, 5, 9)
+    shift[0, 2, 3] = torch.nan
+    shift.requires_grad_()
+    moved = shifted(values, shift)
+    assert moved.isnan().nonzero().tolist() == [[0, channel, 2, 3] for channel in range(2)]
+    moved.nan_to_num(0.0).sum().backward()
+    assert shift.grad is not None and shift.grad.isfinite().all() and shift.grad[0, 2, 2] != 0
+
+
 def test_dissimilarity_is_by_definition() -> None:
     """(1 - SSIM) / 2 of every 3 x 3 window, with plain averages and C1, C2 of 0.01 and 0.03 squared."""
     a, b = torch.rand(2, 1, 2, 5, 6, dtype=torch.float64)

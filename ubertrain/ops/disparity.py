@@ -16,13 +16,15 @@ def shifted(values: Tensor, shift: Tensor) -> Tensor:
         shift: (rows, height, width), in pixels; negative is to the left.
 
     Returns:
-        (rows, channels, height, width): at column x the value at x + shift. Differentiable in both.
+        (rows, channels, height, width): at column x the value at x + shift, nan where that is. Differentiable in both.
     """
     height, width = values.shape[-2:]
-    x = torch.arange(width, device=values.device, dtype=values.dtype) + 0.5 + shift
+    lost = shift.isnan()  # for which grid_sample answers a number, and crashes in its backward on a CPU
+    x = torch.arange(width, device=values.device, dtype=values.dtype) + 0.5 + shift.masked_fill(lost, 0.0)
     y = (torch.arange(height, device=values.device, dtype=values.dtype) + 0.5)[:, None].expand_as(x)
     grid = torch.stack([2 * x / width - 1, 2 * y / height - 1], dim=-1)
-    return F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    moved = F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return moved.masked_fill(lost[:, None], torch.nan)
 
 
 def dissimilarity(a: Tensor, b: Tensor) -> Tensor:
