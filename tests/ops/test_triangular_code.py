@@ -118,6 +118,7 @@ def test_no_direction_has_some_code() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (even_codewords(0), "at least four unit vectors"),
         (even_codewords(3), "at least four unit vectors"),
         (2 * even_codewords(8), "with lengths from 2 to 2"),
         (np.zeros((5, 2)), r"a table \(codewords, 3\)"),
@@ -128,3 +129,14 @@ def test_what_is_no_codebook_is_refused(words: np.ndarray, message: str) -> None
     """Too few, not of length 1, of other dimensions, or in one plane."""
     with pytest.raises(ConfigError, match=message):
         TriangularCode(words)
+
+
+def test_codes_are_no_coarser_in_autocast() -> None:
+    """Labels and answers are geometry: 16 bits would be a third of a degree."""
+    code, normals = TriangularCode(even_codewords(40)), _visible(2000).float()
+    words, weights = code.encode(normals)
+    decoded = code.decode(_shares(code, words, weights))
+    with torch.autocast("cpu", torch.bfloat16):
+        again = code.encode(normals)
+        assert torch.equal(again[0], words) and torch.equal(again[1], weights)
+        assert torch.equal(code.decode(_shares(code, words, weights)), decoded)

@@ -35,7 +35,8 @@ class TriangularCode:
     words: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        lengths = np.linalg.norm(self.words, axis=-1) if self.words.ndim == 2 and self.words.shape[1] == 3 else np.zeros(1)
+        fits = self.words.size and self.words.ndim == 2 and self.words.shape[1] == 3
+        lengths = np.linalg.norm(self.words, axis=-1) if fits else np.zeros(1)
         if len(self.words) < 4 or not (np.abs(lengths - 1) < 1e-3).all():
             raise ConfigError(
                 f"a codebook of normals is a table (codewords, 3) of at least four unit vectors; got {self.words.shape} with "
@@ -75,8 +76,9 @@ class TriangularCode:
         corners = torch.as_tensor(self.triangles, device=normals.device)
         flat = normals.movedim(1, -1).reshape(-1, 3)
         # A ray leaves the hull through the face whose plane it meets first.
-        best = torch.cat([(part @ planes.T).argmax(dim=1) for part in flat.split(_PIXELS)])
-        weights = torch.einsum("nij,nj->ni", inverses[best], flat).clamp(min=0)
+        with torch.autocast(flat.device.type, enabled=False):  # in 16 bits the wrong face, and weights off by some percent
+            best = torch.cat([(part @ planes.T).argmax(dim=1) for part in flat.split(_PIXELS)])
+            weights = torch.einsum("nij,nj->ni", inverses[best], flat).clamp(min=0)
         total = weights.sum(dim=1, keepdim=True)
         weights = torch.where(total > 0, weights / total.clamp(min=1e-12), 1 / 3)
         shape = (rows, height, width, 3)
@@ -99,7 +101,8 @@ class TriangularCode:
         corners = torch.as_tensor(self.triangles, device=shares.device)[best].movedim(-1, 1)
         # Should all shares be 0, the middle of the triangle is as good an answer as any.
         weights = shares.gather(1, corners).clamp(min=1e-12)
-        mixed = torch.einsum("rthw,rthwc->rchw", weights, words[corners])
+        with torch.autocast(shares.device.type, enabled=False):
+            mixed = torch.einsum("rthw,rthwc->rchw", weights, words[corners])
         return mixed / mixed.square().sum(dim=1, keepdim=True).sqrt()
 
     @cached_property
