@@ -190,7 +190,7 @@ class UpToPixels(nn.Module):
         self.up = Upconvolution(channels, stride, apart=True) if stride > 1 else nn.Identity()
 
     def forward(self, scores: Tensor) -> Tensor:
-        return self.up(full_precision(scores))
+        return full_precision(self.up(scores))
 
 
 def bilinear_kernel(size: int) -> Tensor:

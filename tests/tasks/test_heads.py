@@ -69,6 +69,15 @@ def test_eval_mode_enlarges_what_training_mode_gives(head: Choice) -> None:
 
 
 @every_head
+def test_scores_have_32_bits_in_autocast(head: Choice) -> None:
+    """In both modes, whatever the layers compute in."""
+    made, levels, _ = _made(head)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained, answered = made.train()(levels), made.eval()(levels)
+    assert {(scores.values if isinstance(scores, OnGrid) else scores).dtype for scores in (trained, answered)} == {torch.float32}
+
+
+@every_head
 def test_it_may_be_run_in_stages_or_narrow(head: Choice) -> None:
     """It is a chain of its children, or gets by with little of each level: both save memory."""
     made, _, _ = _made(head)
