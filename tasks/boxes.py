@@ -90,7 +90,10 @@ class Boxes(Task):
         self.names = tuple(classes) if not isinstance(classes, int) else tuple(str(index) for index in range(classes))
         self.taps, self.channels, self.depth, self.protocol, self.proposer = tuple(taps), channels, depth, protocol, proposer
         self.annotation = ProposedBoxes if proposer == "given" else BoxesKind
-        kept = Kept(candidates, proposals), Kept(test_candidates or candidates, test_proposals or proposals)
+        tested = Kept(
+            candidates if test_candidates is None else test_candidates, proposals if test_proposals is None else test_proposals
+        )
+        kept = Kept(candidates, proposals), tested
         self.first = ProposalSettings(
             tuple(scales), tuple(ratios), *kept, proposal_nms, min_side, inside, anchor_samples,
         )  # fmt: skip

@@ -55,6 +55,7 @@ def test_conforms(keywords: dict[str, Any]) -> None:
         ({"scales": ()}, "scales: must be above 0"),
         ({"detections": 0}, "detections: must be above 0; given is 0"),
         ({"test_proposals": -1}, "test_proposals: must be above 0; given is -1"),
+        ({"test_candidates": 0}, "test_candidates: must be above 0; given is 0"),
         ({"nms": 1.5}, "nms: must be between 0 and 1; given is 1.5"),
         ({"positives": -0.1}, "positives: must be between 0 and 1"),
     ],

@@ -176,6 +176,13 @@ def test_a_head_without_a_grid_has_none_to_work_on() -> None:
         task.make_head([*LEVELS, Level(3, 1)])
 
 
+def test_the_image_alone_gives_no_scores() -> None:
+    """There must be a tap for the head that the CRF follows."""
+    task = _segmentation(crf={}, taps=["image"])
+    with pytest.raises(ConfigError, match="give some, such as taps"):
+        task.make_head([Level(3, 1)])
+
+
 def test_the_last_level_must_be_the_image() -> None:
     """A level of features has no colours."""
     with pytest.raises(ConfigError, match="sees the image, Level\\(3, 1\\)"):

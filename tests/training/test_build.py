@@ -61,6 +61,7 @@ def test_given_classes_may_agree(tmp_path: Path, classes: str) -> None:
             "tasks.depth.taps=[res3, res6]",
             "(tasks.depth): unknown tap 'res6'; did you mean 'res5'? known: res2, res3, res4, res5",
         ),
+        ("tasks.segmentation.head=fcn32", "(tasks.segmentation): head 'fcn32' reads 1 levels; given are"),
         ("trunk.name=resnet81", "unknown trunk 'resnet81'"),
         (
             "trunk.widht=1",

@@ -91,6 +91,8 @@ def test_a_base_may_have_a_base(tmp_path: Path) -> None:
             "own.yaml:2: only.tasks names 'depht'; did you mean 'depth'?",
         ),
         ("base: ../base.yaml\nonly: {data: {val: [a]}}", "only.data names 'val'; the base has size, train"),
+        ("base: ../base.yaml\nonly: {tasks: [[depth]]}", "only.tasks names ['depth']; did you mean 'depth'?"),
+        ("base: ../base.yaml\nonly: [{depth: 1}]", "only names {'depth': 1}; the base has steps, trunk, tasks, data"),
         ("base: ../base.yaml\nonly: {steps: [a]}", "only.steps: the base has no keys there, but 10"),
         (
             "base: ../base.yaml\nonly: {tasks: depth}",

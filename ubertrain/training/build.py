@@ -1,6 +1,6 @@
 """From a configuration to the things it names: data sets, tasks, trunk and graph."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +15,7 @@ from ubertrain.data.wanted import wanted_labels
 from ubertrain.engine.branch import Branch
 from ubertrain.engine.graph import Graph
 from ubertrain.engine.level import IMAGE, Level
-from ubertrain.errors import ConfigError
+from ubertrain.errors import ConfigError, TaskError
 from ubertrain.registry import TASKS, TRUNKS, Registry
 from ubertrain.task import Task
 from ubertrain.training import random_state
@@ -163,7 +163,7 @@ def make_graph(config: Config, trunk: Trunk, tasks: Mapping[str, Task]) -> Graph
     branches, known = {}, {**trunk.taps, IMAGE: Tap(IMAGE, 3, 1)}
     for name, task in tasks.items():
         taps = [_tap(config, name, tap, known) for tap in task.taps]
-        head = task.make_head([Level(tap.channels, tap.stride) for tap in taps])
+        head = _make_head(config, name, task, taps)
         plain = type(task).losses is Task.losses  # then the engine may run the head in pieces
         loss = {"loss": task.loss} if plain else {"losses": task.losses}
         branches[name] = Branch(head, [tap.stage for tap in taps], weight=config.tasks[name].weight, **loss)
@@ -182,6 +182,14 @@ def _make_task(config: Config, name: str) -> Task:
     for key in own.keys() - taken.keys():
         setattr(task, key, own[key])
     return task
+
+
+def _make_head(config: Config, name: str, task: Task, taps: Sequence[Tap]) -> nn.Module:
+    """The head of a task; what it refuses is reported with the task's line."""
+    try:
+        return task.make_head([Level(tap.channels, tap.stride) for tap in taps])
+    except (ConfigError, TaskError) as error:
+        raise type(error)(f"{_place(config, name)}: {error}") from error
 
 
 def _made(registry: Registry[T], name: str, config: Config, path: tuple[str, ...], keywords: Mapping[str, Any]) -> T:

@@ -27,7 +27,7 @@ def keep(values: dict[str, Any], places: Places, only: Any, where: str, path: tu
     if not isinstance(only, Mapping | list):
         raise ConfigError(f"{where}: {here} must be a list of keys or go deeper by a mapping, got {only!r}")
     for name in only:
-        if name not in values:
+        if not isinstance(name, str) or name not in values:
             near = difflib.get_close_matches(str(name), values, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(f"{where}: {here} names {name!r}; {hint}the base has {', '.join(values)}")
