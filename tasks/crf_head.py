@@ -154,7 +154,7 @@ def with_crf(recipe: HeadRecipe, crf: CRF, levels: Sequence[Level], classes: int
     if image != Level(3, 1):
         raise ConfigError(f"a CRF sees the image, Level(3, 1), as the last level, tap {IMAGE!r}; given is {image}")
     if not others:
-        raise ConfigError(f"a CRF sharpens what a head makes of other taps than {IMAGE!r}; give some, such as taps: [res3, res5]")
+        raise ConfigError(f"a CRF sharpens what a head makes of taps besides {IMAGE!r}; give some, such as taps: [res3, res5]")
     head = recipe.make(others, classes)
     if crf.on_grid and not any(isinstance(part, KeepsGrid) for part in head.modules()):
         raise ConfigError(f"crf: {type(recipe).__name__} scores pixels and has no grid of cells; use at: pixels")

@@ -73,8 +73,8 @@ def test_scores_have_32_bits_in_autocast(head: Choice) -> None:
     """In both modes, whatever the layers compute in."""
     made, levels, _ = _made(head)
     with torch.autocast("cpu", torch.bfloat16):
-        trained, answered = made.train()(levels), made.eval()(levels)
-    assert {(scores.values if isinstance(scores, OnGrid) else scores).dtype for scores in (trained, answered)} == {torch.float32}
+        both = [made.train()(levels), made.eval()(levels)]
+    assert {(scores.values if isinstance(scores, OnGrid) else scores).dtype for scores in both} == {torch.float32}
 
 
 @every_head
