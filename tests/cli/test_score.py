@@ -184,6 +184,28 @@ def test_tables_are_for_people(ubertrain: Command, tmp_path: Path) -> None:
         assert words in outcome.err
 
 
+def test_both_sides_are_stored_alike_unless_told(ubertrain: Command, tmp_path: Path) -> None:
+    """The encoding of predictions is that of the truth, too, and the sentence says both."""
+    pred, truth = write_png(tmp_path / "p.png", [[1, 2, 2, 1]]), write_png(tmp_path / "t.png", [[1, 1, 2, 0]])
+    base = (
+        "score",
+        "segmentation",
+        "--pred",
+        pred,
+        "--truth",
+        truth,
+        "--classes",
+        2,
+        "--json",
+        "--pred-encoding",
+        "ids_from_1",
+    )
+    alike = ubertrain(*base).json
+    assert alike["scores"]["pixel_accuracy"] == pytest.approx(2 / 3)
+    assert alike["protocol"].endswith("stored as ids_from_1, truth as ids_from_1")
+    assert ubertrain(*base, "--truth-encoding", "ids").code == 2  # 2 is no class then
+
+
 def test_scores_of_single_images_are_a_table(ubertrain: Command, tmp_path: Path) -> None:
     """A line each, which other programs read."""
     pred, truth = write_maps(tmp_path)

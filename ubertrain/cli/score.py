@@ -38,7 +38,9 @@ _ENCODINGS = "ids, ids_from_1 (0 = unknown), voc_colours (RGB), or cityscapes (l
 _PIXELS = "What coordinates mean: edges between pixels, or pixels from_0 or from_1 with both ends in the box."
 
 PredEncoding = Annotated[Encoding, typer.Option("--pred-encoding", help=f"How class maps are stored: {_ENCODINGS}")]
-TruthEncoding = Annotated[Encoding, typer.Option("--truth-encoding", help=f"The same for the truth: {_ENCODINGS}")]
+TruthEncoding = Annotated[
+    Encoding | None, typer.Option("--truth-encoding", help="The same for the truth. Default: as --pred-encoding.")
+]
 Ignore = Annotated[
     list[int] | None,
     typer.Option("--ignore", metavar="ID", help="A stored id that means unknown, may be given several times. Default: 255."),
@@ -97,7 +99,7 @@ def segmentation(
     truth: Truth,
     classes: Annotated[str, typer.Option("--classes", metavar="CLASSES", help=CLASSES)],
     pred_encoding: PredEncoding = "ids",
-    truth_encoding: TruthEncoding = "ids",
+    truth_encoding: TruthEncoding = None,
     ignore: Ignore = None,
     absent: AbsentClass = "left_out",
     pred_ending: PredEnding = None,
@@ -129,7 +131,7 @@ def parts(
     classes: Annotated[str, typer.Option("--classes", metavar="CLASSES", help=CLASSES)] = "person_part",
     background: Annotated[int, typer.Option("--background", help="The id that is no part; it is scored as a class, too.")] = 0,
     pred_encoding: PredEncoding = "ids",
-    truth_encoding: TruthEncoding = "ids",
+    truth_encoding: TruthEncoding = None,
     ignore: Ignore = None,
     absent: AbsentClass = "left_out",
     pred_ending: PredEnding = None,

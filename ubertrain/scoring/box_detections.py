@@ -81,7 +81,7 @@ def _from_json(path: Path, truth: TrueBoxes, pixels: Pixels) -> dict[str, list[B
                 kind = _category(result["category_id"], truth, where)
                 box = make_box(kind, result["bbox"], float(result["score"]), "xywh", pixels, where)
                 images.setdefault(_image(result["image_id"], truth), []).append(box)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, OverflowError, TypeError, ValueError) as error:
                 if isinstance(error, DataError):
                     raise
                 raise DataError(f"{where} has no image_id, category_id, score, and bbox of four numbers ({error!r})") from error

@@ -66,7 +66,8 @@ def score_segmentation(
     others = {f"mIoU_{other}": _by(other, classes, result.metric.sums) for other in get_args(Absent) if other != absent}
     scores = result.metric.compute()
     return Score(
-        protocol=f"one table over all labelled pixels of {len(classes)} classes; a class that the truth never shows: {absent}",
+        protocol=f"one table over all labelled pixels of {len(classes)} classes; a class that the truth never shows: {absent}; "
+        f"stored as {encoding}, truth as {truth_encoding or encoding}",
         scores=scores if all(value == scores["mIoU"] for value in others.values()) else {**scores, **others},
         images=len(result.per_image),
         skipped=result.skipped,
