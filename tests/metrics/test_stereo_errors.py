@@ -47,6 +47,14 @@ def test_scores_equal_their_definitions_pooled_over_pixels() -> None:
     assert scores["missing"] == 0
 
 
+@pytest.mark.parametrize(("true", "off", "wrong"), [(8, 2.75, 0), (8, 3, 1), (62, 3, 0), (62, 3.25, 1)])
+def test_wrong_is_off_by_3_pixels_and_by_a_twentieth(true: int, off: float, wrong: float) -> None:
+    """Of both, the limit itself is wrong; neither alone is enough."""
+    target, metric = _target(true, rows=1), DisparityErrors()
+    metric.update({"disparity": target["disparity"] - off / WIDTH}, target)
+    assert metric.compute()["D1_all"] == wrong
+
+
 def test_the_right_disparity_explains_the_view() -> None:
     """Up to what only one camera sees: 8 of 64 columns."""
     target = _target()
