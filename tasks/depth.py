@@ -112,7 +112,12 @@ class Depth(Task):
             case "scale_invariant":
                 return scale_invariant(apart, valid, self.invariance)
             case "berhu":
-                return reverse_huber(metres(scores) - depth, valid)
+                return reverse_huber(_learnable_metres(scores) - depth, valid)
             case "l1":
-                return valid_mean((metres(scores) - depth).abs(), valid)
+                return valid_mean((_learnable_metres(scores) - depth).abs(), valid)
         return valid_mean(apart.abs(), valid)
+
+
+def _learnable_metres(scores: Tensor) -> Tensor:
+    """`metres`, with a gradient beyond the range too, so that a head which went astray comes back."""
+    return metres(scores.detach()) * (1 + (scores - scores.detach())[:, 0])

@@ -8,7 +8,7 @@ import torch
 
 from ubertrain.engine.level import Level
 from ubertrain.errors import ConfigError
-from ubertrain.tasks.depth import Depth
+from ubertrain.tasks.depth import Depth, Loss
 
 TRUTH = torch.tensor([[[1.0, 2.0], [4.0, 0.0]]])
 
@@ -43,10 +43,11 @@ def test_answers_are_positive_and_finite_whatever_the_scores(scale: float) -> No
     assert 1e-4 < answer.min().item() <= answer.max().item() < 2e3
 
 
-def test_scores_out_of_range_still_have_a_gradient() -> None:
-    """The loss works on log depth, so that a head which went astray comes back."""
+@pytest.mark.parametrize("loss", ["log_l1", "l1", "scale_invariant", "berhu"])
+def test_scores_out_of_range_still_have_a_gradient(loss: Loss) -> None:
+    """A head which went astray comes back."""
     scores = torch.full((1, 1, 2, 2), 50.0, requires_grad=True)
-    Depth().loss(scores, TRUTH).sum().backward()
+    Depth(loss=loss).loss(scores, TRUTH).sum().backward()
     assert (scores.grad[0, 0][TRUTH[0] > 0] > 0).all()
 
 

@@ -1,4 +1,4 @@
-"""Saliency: its losses by hand, its picture, its contract with both."""
+"""Saliency: its losses by hand, its picture; that it keeps the contract is in `test_dense`."""
 
 import math
 
