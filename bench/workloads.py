@@ -129,7 +129,7 @@ def resnet50_ubernet(batch: int, side: int) -> Case:
 def resnet50_aspp(batch: int, side: int) -> Case:
     """ResNet-50 dilated to stride 8 with five DeepLab v3 heads, the usual baseline of multi-task dense prediction.
 
-    Its heads do most of the work (Vandenhende et al. 2021, arXiv 2004.13379, section 4).
+    Its heads do most of the work. The survey of Vandenhende et al. (2021, arXiv 2004.13379) compares with such networks.
     """
     torch.manual_seed(0)
     trunk = TRUNKS.make("resnet50", "bench", output_stride=8)
