@@ -174,7 +174,8 @@ def run(name: str, out: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name", ["banded", "tasks", *(pytest.param(name, marks=pytest.mark.slow) for name in ("crf", "depth", "labels", "overhead"))]
+    "name",
+    ["banded", "tasks", *(pytest.param(name, marks=pytest.mark.slow) for name in ("crf", "depth", "labels", "overhead"))],
 )
 def test_a_script_writes_its_results(name: str, tmp_path: Path) -> None:
     """`--quick` runs, and leaves figures with the machine they are from in the folder it is given."""
