@@ -7,6 +7,7 @@ import pytest
 
 from tests.scoring.files import write_png
 from ubertrain.errors import DataError
+from ubertrain.scoring.id_maps import Encoding
 from ubertrain.scoring.segmentation import score_segmentation
 
 
@@ -45,6 +46,17 @@ def test_an_image_without_labels_is_left_out(tmp_path: Path) -> None:
     score = score_segmentation(tmp_path / "p", tmp_path / "t", classes=("no", "yes"))
     assert score.images == 1
     assert score.skipped == {"b": "no known pixel in its truth"}
+
+
+@pytest.mark.parametrize(("encoding", "first", "classes"), [("ids", 0, 256), ("ids_from_1", 1, 255)])
+def test_255_is_a_class_where_there_are_so_many(tmp_path: Path, encoding: Encoding, first: int, classes: int) -> None:
+    """Of 16 bits, where its pixels count and 65535 is unknown unless something else is said."""
+    write_png(tmp_path / "t" / "a.png", [[255, 255, first, 65535]], np.uint16)
+    write_png(tmp_path / "p" / "a.png", [[255, first, first, first]], np.uint16)
+    names = [str(index) for index in range(classes)]
+    score = score_segmentation(tmp_path / "p", tmp_path / "t", classes=names, encoding=encoding)
+    assert score.scores["pixel_accuracy"] == pytest.approx(2 / 3)
+    assert score.classes[names[-1]]["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,11 @@ TruthEncoding = Annotated[
 ]
 Ignore = Annotated[
     list[int] | None,
-    typer.Option("--ignore", metavar="ID", help="A stored id that means unknown, may be given several times. Default: 255."),
+    typer.Option(
+        "--ignore",
+        metavar="ID",
+        help="A stored id that means unknown, may be given several times. Default: 255, or 65535 where a class has 255.",
+    ),
 ]
 AbsentClass = Annotated[
     Absent, typer.Option("--absent", help="What a class counts in the mean IoU that the truth never shows; all three are told.")
@@ -119,7 +123,7 @@ def segmentation(
 
     run = partial(
         score_segmentation, pred, truth, classes=class_names(classes), encoding=pred_encoding, truth_encoding=truth_encoding,
-        ignore=ignore or (255,), absent=absent, naming=naming(pred_ending, truth_ending, skip_missing, only), workers=workers,
+        ignore=ignore or None, absent=absent, naming=naming(pred_ending, truth_ending, skip_missing, only), workers=workers,
     )  # fmt: skip
     report(run, json=json, per_image=per_image)
 
@@ -148,7 +152,7 @@ def parts(
 
     run = partial(
         score_parts, pred, truth, classes=class_names(classes), background=background, encoding=pred_encoding,
-        truth_encoding=truth_encoding, ignore=ignore or (255,), absent=absent,
+        truth_encoding=truth_encoding, ignore=ignore or None, absent=absent,
         naming=naming(pred_ending, truth_ending, skip_missing, only), workers=workers,
     )  # fmt: skip
     report(run, json=json, per_image=per_image)

@@ -21,7 +21,7 @@ def score_parts(
     background: int = 0,
     encoding: Encoding = "ids",
     truth_encoding: Encoding | None = None,
-    ignore: Sequence[int] = (255,),
+    ignore: Sequence[int] | None = None,
     absent: Absent = "left_out",
     naming: Naming = PLAIN,
     workers: int = 1,
@@ -36,7 +36,7 @@ def score_parts(
         background: the id that is no part; it is scored as a class, too.
         encoding: see `Encoding`.
         truth_encoding: the same for the truth; None: `encoding`.
-        ignore: ids, as they are stored, that stand for unknown.
+        ignore: ids, as they are stored, that stand for unknown; see `score_segmentation`.
         absent: what a class counts that the truth never shows, see `MeanIoU`.
         naming: see `pairs`.
         workers: see `each`.

@@ -27,7 +27,7 @@ def score_segmentation(
     classes: Sequence[str],
     encoding: Encoding = "ids",
     truth_encoding: Encoding | None = None,
-    ignore: Sequence[int] = (255,),
+    ignore: Sequence[int] | None = None,
     absent: Absent = "left_out",
     background: int | None = None,
     naming: Naming = PLAIN,
@@ -44,7 +44,7 @@ def score_segmentation(
         classes: their names in the order of their ids.
         encoding: see `Encoding`.
         truth_encoding: the same for the truth; None: `encoding`.
-        ignore: ids, as they are stored, that stand for unknown.
+        ignore: ids, as they are stored, that stand for unknown; None: 255, or 65535 where 255 is the id of a class.
         absent: what a class counts that the truth never shows, see `MeanIoU`; the other conventions are told as well.
         background: an id; images whose truth shows nothing else are skipped. None: no image is.
         naming: see `pairs`.
@@ -54,11 +54,12 @@ def score_segmentation(
     Raises:
         DataError: names the file.
     """
+    encodings = encoding, truth_encoding or encoding
     judge = partial(
         _judge,
         classes=len(classes),
-        encodings=(encoding, truth_encoding or encoding),
-        ignore=tuple(ignore),
+        encodings=encodings,
+        unknown=tuple(_unknown(one, len(classes)) if ignore is None else tuple(ignore) for one in encodings),
         background=background,
     )
     found = pairs(predictions, truth, ENDINGS, naming=naming)
@@ -67,13 +68,19 @@ def score_segmentation(
     scores = result.metric.compute()
     return Score(
         protocol=f"one table over all labelled pixels of {len(classes)} classes; a class that the truth never shows: {absent}; "
-        f"stored as {encoding}, truth as {truth_encoding or encoding}",
+        f"stored as {encodings[0]}, truth as {encodings[1]}",
         scores=scores if all(value == scores["mIoU"] for value in others.values()) else {**scores, **others},
         images=len(result.per_image),
         skipped=result.skipped,
         classes=result.metric.by_class(),
         per_image=result.per_image,
     )
+
+
+def _unknown(encoding: Encoding, classes: int) -> tuple[int]:
+    """What stands for unknown unless that is said: the highest number of as many bits as the ids of the classes take."""
+    highest = classes if encoding == "ids_from_1" else classes - 1
+    return (255,) if highest < 255 else (65535,)
 
 
 def _by(absent: Absent, classes: Sequence[str], sums: Tensor) -> float:
@@ -84,10 +91,10 @@ def _by(absent: Absent, classes: Sequence[str], sums: Tensor) -> float:
 
 
 def _judge(
-    pair: Pair, *, classes: int, encodings: tuple[Encoding, Encoding], ignore: tuple[int, ...], background: int | None
+    pair: Pair, *, classes: int, encodings: tuple[Encoding, ...], unknown: tuple[tuple[int, ...], ...], background: int | None
 ) -> Tensor | str:
     """The confusion table of one image, (classes + 1, classes + 1): truth by prediction, the last of which is no answer."""
-    predicted, truth = read_map(pair.prediction, encodings[0], ignore), read_map(pair.truth, encodings[1], ignore)
+    predicted, truth = (read_map(*stored) for stored in zip((pair.prediction, pair.truth), encodings, unknown, strict=True))
     expect_same_size(pair, predicted, truth)
     known = truth != NO_CLASS
     predicted, truth = predicted[known], truth[known]
