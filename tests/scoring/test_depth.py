@@ -52,6 +52,14 @@ def test_an_image_without_readings_is_left_out(tmp_path: Path) -> None:
     assert score.images == 1
 
 
+def test_what_is_predicted_where_nothing_counts_does_not_matter(tmp_path: Path) -> None:
+    """Be it nan or infinity: in a sky of infinite truth, and beyond the range."""
+    write_npy(tmp_path / "t" / "a.npy", np.array([[1.0, 2.0, np.inf, np.inf, 100.0]]))
+    write_npy(tmp_path / "p" / "a.npy", np.array([[1.0, 2.0, np.inf, np.nan, np.nan]]))
+    score = score_depth(tmp_path / "p", tmp_path / "t", valid=(1e-3, 80))
+    assert (score.scores["RMSE"], score.scores["missing"]) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("prediction", "message"),
     [

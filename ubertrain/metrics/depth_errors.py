@@ -63,7 +63,7 @@ class DepthErrors(SumMetric):
         """
         nearest, farthest = self.valid
         depth, truth = covering(prediction, target).detach().cpu().double(), target.detach().cpu().double()
-        known = (truth > nearest) & (truth < farthest) & cropped(self.crop, (truth.shape[-2], truth.shape[-1]))
+        known = self.counted(truth)
         truth = torch.where(known, truth, 1.0)
         missing = ~(depth.isfinite() & (depth > 0))
         if self.align == "median":
@@ -75,6 +75,12 @@ class DepthErrors(SumMetric):
         seen = pixels > 0
         scores = _scores(sums[seen] / pixels[seen, None])
         self.add(torch.stack([_with_count(pixels.sum(), sums.sum(dim=0)), _with_count(seen.sum(), scores.sum(dim=0))]))
+
+    def counted(self, target: Tensor) -> Tensor:
+        """Which pixels of (..., height, width) true depth count, bool: those with a reading in the range, within the crop."""
+        nearest, farthest = self.valid
+        inside = cropped(self.crop, (target.shape[-2], target.shape[-1])).to(target.device)
+        return (target > nearest) & (target < farthest) & inside
 
     def compute(self) -> dict[str, float]:
         means = ratio(self.sums[:, 1:], self.sums[:, :1])

@@ -70,8 +70,9 @@ def score_depth(
 def _judge(pair: Pair, *, make: partial[DepthErrors], scales: tuple[float, float]) -> Tensor | str:
     prediction, truth = _read(pair.prediction, scales[0]), _read(pair.truth, scales[1])
     expect_same_size(pair, prediction, truth)
-    expect_numbers(pair, prediction, truth > 0, "write 0 where there is no prediction: it is counted as missing")
     metric = make()
+    known = metric.counted(truth)
+    expect_numbers(pair, prediction, known, "write 0 where there is no prediction: it is counted as missing")
     metric.update(prediction[None], truth[None])
     return metric.sums if bool(metric.sums[0, 0] > 0) else UNKNOWN
 
