@@ -83,6 +83,14 @@ def test_truth_that_is_not_finite_is_unknown() -> None:
     assert metric.sums[0] == 2 and math.isfinite(metric.compute()["mean"])
 
 
+def test_truth_too_short_for_a_direction_is_unknown() -> None:
+    """What rounding leaves of a zero counts as one, not as 90 degrees."""
+    truth = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64).view(1, 3, 1, 1) * torch.tensor([1.0, 1e-20, 0.0])
+    metric = AngularError()
+    metric.update(truth.sign(), truth)
+    assert metric.compute()["mean"] == 0
+
+
 def test_a_prediction_of_another_size_is_refused() -> None:
     """It would be scored against other pixels."""
     with pytest.raises(DataError, match=r"shape \(1, 3, 24, 32\) for labels that need \(1, 3, 96, 128\)"):

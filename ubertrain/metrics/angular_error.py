@@ -38,13 +38,13 @@ class AngularError(SumMetric):
 
         Args:
             prediction: (rows, 3, height, width), of any length.
-            target: (rows, 3, height, width), of any length; 0 0 0 and what is not finite are unknown.
+            target: (rows, 3, height, width), of any length; shorter than 1e-12 or not finite is unknown.
 
         Raises:
             DataError: the prediction is of another size.
         """
         predicted = covering(prediction, target, channels=(3,)).detach().movedim(1, -1)
-        known = (target != 0).any(dim=1) & target.isfinite().all(dim=1)
+        known = self.counted(target)
         truth, _ = _unit(target.detach().movedim(1, -1)[known].double())
         normals, missing = _unit(predicted[known].double())
         apart, together = (truth - normals).norm(dim=-1), (truth + normals).norm(dim=-1)
@@ -53,6 +53,12 @@ class AngularError(SumMetric):
         shares = [missing, *(angles < limit for limit in _LIMITS)]
         terms = [torch.ones_like(angles), angles, angles**2, *(share.double() for share in shares)]
         self.add(torch.cat([torch.stack([term.sum() for term in terms]), torch.bincount(bins, minlength=_BINS)]))
+
+    @staticmethod
+    def counted(target: Tensor) -> Tensor:
+        """Which pixels of (rows, 3, height, width) true normals have a direction, (rows, height, width) bool."""
+        length = target.detach().double().norm(dim=1)
+        return (length > _SHORTEST) & length.isfinite()
 
     def compute(self) -> dict[str, float]:
         angle, squared, missing, *within = ratio(self.sums[1 : 4 + len(_LIMITS)], self.sums[0])

@@ -60,7 +60,7 @@ def score_normals(
 def _judge(pair: Pair, *, axes: Axes, truth_axes: Axes) -> Tensor | str:
     prediction, truth = axes.converted(_read(pair.prediction)), truth_axes.converted(_read(pair.truth))
     expect_same_size(pair, prediction, truth)
-    known = (truth != 0).any(dim=0) & truth.isfinite().all(dim=0)
+    known = AngularError.counted(truth[None])[0]
     expect_numbers(pair, prediction.sum(dim=0), known, "write 0 0 0 where there is no prediction: it counts as 90 degrees")
     metric = AngularError()
     metric.update(prediction[None], truth[None])
