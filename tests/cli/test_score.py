@@ -140,6 +140,15 @@ def test_degraded_normals_score_what_the_formulas_say(ubertrain: Command, data_r
     assert scores["within_11.25"] == pytest.approx((every < 11.25).mean(), abs=1e-4)
 
 
+def test_classes_of_boxes_have_no_background(ubertrain: Command, tmp_path: Path) -> None:
+    """The first of VOC's 20 is 0 in files of boxes, though it is 1 in class maps."""
+    write_text(tmp_path / "t", {"a.txt": "aeroplane 0 0 9 9"})
+    write_text(tmp_path / "p", {"a.txt": "0 0.9 0 0 9 9"})
+    folders = ("--pred", tmp_path / "p", "--truth", tmp_path / "t")
+    outcome = ubertrain("score", "boxes", *folders, "--classes", "voc", "--protocol", "voc12", "--json")
+    assert outcome.json["scores"]["AP"] == 1
+
+
 def test_degraded_classes_score_what_sets_say(ubertrain: Command, data_root: Path, tmp_path: Path) -> None:
     """Shifted street scenes, against intersections and unions of one class at a time."""
     found, truth = [], []

@@ -87,10 +87,10 @@ def boxes(
     "class x0 y0 x1 y1". Classes are names, or numbers from 0.
     """
     from ubertrain.scoring.boxes import score_boxes
-    from ubertrain.scoring.class_lists import class_names
+    from ubertrain.scoring.class_lists import object_names
 
     run = partial(
-        score_boxes, pred, truth, protocol=protocol, iou=iou, classes=class_names(classes) if classes else None, layout=layout,
+        score_boxes, pred, truth, protocol=protocol, iou=iou, classes=object_names(classes) if classes else None, layout=layout,
         pixels=pixels, truth_layout=truth_layout, truth_pixels=truth_pixels, missing="error" if need_detections else "empty",
         only=only,
     )  # fmt: skip

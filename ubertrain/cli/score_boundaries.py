@@ -98,11 +98,11 @@ def semantic_boundaries(
     PRED: folders of a class each (class_001 to class_020, or names) with a map per image, or .npy of (classes, height, width).
     TRUTH: SBD's folder with cls and inst, or .npy of 0, 1 = boundary, 2 = inside and 255 = unknown.
     """
-    from ubertrain.scoring.class_lists import class_names
+    from ubertrain.scoring.class_lists import object_names
     from ubertrain.scoring.semantic_boundaries import score_semantic_boundaries
 
     run = partial(
-        score_semantic_boundaries, pred, truth, classes=class_names(classes), instances=instances, tolerance=tolerance,
+        score_semantic_boundaries, pred, truth, classes=object_names(classes), instances=instances, tolerance=tolerance,
         thresholds=thresholds, nms=nms, thin=thin, leniency=leniency,
         naming=naming(pred_ending, truth_ending, skip_missing, only), workers=workers,
     )  # fmt: skip

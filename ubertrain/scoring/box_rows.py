@@ -88,7 +88,9 @@ def make_box(kind: int, numbers: Sequence[float], mark: float, layout: Layout, p
         DataError: a number that is not finite, or a side of negative length; begins with `where`.
     """
     x0, y0, x1, y1 = corners = corners_of(numbers, layout, pixels)
-    if not all(map(math.isfinite, (x0, y0, x1, y1, mark))):
+    if not math.isfinite(mark):
+        raise DataError(f"{where}: its score {mark:g} is not finite; what made it has diverged")
+    if not all(map(math.isfinite, corners)):
         raise DataError(f"{where}: {' '.join(f'{number:g}' for number in numbers)} is not finite; what made it has diverged")
     if x1 < x0 or y1 < y0:
         stored = " ".join(f"{number:g}" for number in numbers)

@@ -15,6 +15,12 @@ KNOWN_CLASSES = {
 """Lists of classes that have a name."""
 
 
+def object_names(text: str) -> tuple[str, ...]:
+    """As `class_names`, for what has no background: a list of `KNOWN_CLASSES` is without it, so that its first object is 0."""
+    names = class_names(text)
+    return names[1:] if text in KNOWN_CLASSES and names[0] == "background" else names
+
+
 def class_names(text: str) -> tuple[str, ...]:
     """The classes that `text` stands for: a number of them, a list of `KNOWN_CLASSES`, or a file with a name in every line.
 
