@@ -5,9 +5,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Generator
+from multiprocessing import util
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -44,11 +46,26 @@ def start_worker(worker: int) -> None:
     The parent itself ends workers by SIGTERM, and that must work, or it would wait for them for ever. torch sets one thread for
     each worker.
     """
+    util.Finalize(None, _leave_at_once, exitpriority=_LAST)
     parent = multiprocessing.parent_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if parent is not None and hasattr(signal, "sigwaitinfo"):  # macOS has no way to know the sender
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_by, args=(parent.pid,), daemon=True).start()
+
+
+_LAST = -1000
+"""Behind everything that multiprocessing itself does at the end of a process, such as to close queues."""
+
+
+def _leave_at_once() -> None:
+    """Have a spawned worker that has done its work end without taking Python down, as forked ones do.
+
+    The thread that sends batches may be inside of torch, and is not waited for. Python would end it by unwinding its stack as soon
+    as it asks for the interpreter, which C++ answers with "terminate called without an active exception" and SIGABRT.
+    """
+    if sys.exc_info()[0] is None:  # else the error has yet to be printed, and to become the exit status
+        atexit.register(os._exit, 0)
 
 
 def _end_by(parent: int) -> None:
