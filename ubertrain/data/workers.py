@@ -61,8 +61,8 @@ _LAST = -1000
 def _leave_at_once() -> None:
     """Have a spawned worker that has done its work end without taking Python down, as forked ones do.
 
-    The thread that sends batches may be inside of torch, and is not waited for. Python would end it by unwinding its stack as soon
-    as it asks for the interpreter, which C++ answers with "terminate called without an active exception" and SIGABRT.
+    The thread that sends batches may be inside of torch, and is not waited for. Python would end it by unwinding its stack as
+    soon as it asks for the interpreter, which C++ answers with "terminate called without an active exception" and SIGABRT.
     """
     if sys.exc_info()[0] is None:  # else the error has yet to be printed, and to become the exit status
         atexit.register(os._exit, 0)
