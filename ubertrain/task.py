@@ -68,8 +68,9 @@ class Task(ABC):
         """One image's prediction as a picture.
 
         Args:
-            image: (height, width, 3) uint8.
-            prediction: one row of what the head returns in eval mode: its tensors without their first dimension.
+            image: (height, width, 3) uint8: what the network saw, or the photograph that this was made of.
+            prediction: one row of what the head returns in eval mode: its tensors without their first dimension. Boxes and maps
+                have been brought to the pixels of `image`; an answer with anything else is drawn on what the network saw.
 
         Returns:
             (height, width, 3) uint8, of the image's size.

@@ -188,3 +188,23 @@ def test_names_and_scores_are_written() -> None:
     image = np.zeros((40, 60, 3), np.uint8)
     prediction = {"boxes": torch.tensor([[2.0, 2.0, 58.0, 38.0]]), "classes": torch.tensor([0]), "scores": torch.tensor([0.9])}
     assert (Boxes.draw(image, prediction) != Boxes.draw(image, prediction, names=["cat"])).any()
+
+
+def written(corners: list[tuple[float, float, float, float]]) -> np.ndarray:
+    """Which pixels of 100 x 200 hold writing: what the picture loses when the boxes have no name."""
+    image = np.zeros((100, 200, 3), np.uint8)
+    found = {"boxes": torch.tensor(corners), "classes": torch.zeros(len(corners), dtype=torch.int64)}
+    changed: np.ndarray = (Boxes.draw(image, found, names=["person"]) != Boxes.draw(image, found, names=[""])).any(axis=-1)
+    return changed
+
+
+def test_names_are_not_cut_at_the_right_border() -> None:
+    """As much is written for a box there as in the middle."""
+    assert written([(190.0, 30.0, 200.0, 90.0)]).sum() == pytest.approx(written([(90.0, 30.0, 100.0, 90.0)]).sum(), rel=0.1)
+
+
+def test_names_do_not_lie_on_each_other() -> None:
+    """Of two boxes at one place the second is named below, and a third is not."""
+    one, two, three = (written([(50.0, 30.0, 90.0, 70.0)] * count) for count in (1, 2, 3))
+    assert not one[71:].any() and np.array_equal(one[:30], two[:30])
+    assert two[71:].any() and np.array_equal(two, three)

@@ -28,6 +28,16 @@ def test_what_does_not_fit_is_counted() -> None:
     assert [_has(drawn, colour) for _, colour in ENTRIES] == [True, False, False, False]
 
 
+def test_a_legend_takes_the_same_share_of_a_photo_of_any_size() -> None:
+    """So that it can be read on a copy that was made smaller."""
+    shares = []
+    for factor in (1, 5):
+        drawn = legend(np.full((480 * factor, 320 * factor, 3), 77, np.uint8), ENTRIES)
+        rows, columns = np.nonzero((drawn != 77).any(axis=-1))
+        shares.append(((480 * factor - rows.min()) / factor, (columns.max() + 1) / factor))
+    assert shares[0] == pytest.approx(shares[1], rel=0.03)
+
+
 @pytest.mark.parametrize("size", [(200, 40), (20, 200), (1, 1)])
 def test_where_there_is_no_room_nothing_is_written(size: tuple[int, int]) -> None:
     """The picture is the given one."""

@@ -83,6 +83,20 @@ def test_predict_writes_pictures_and_boxes(ubertrain: Command, trained: Any, tmp
     assert isinstance(outcome.json["boxes"][str(tmp_path / "photo.jpg")]["boxes"], list)
 
 
+def test_predict_takes_overrides(ubertrain: Command, trained: Any, tmp_path: Path) -> None:
+    """A larger input sees something else, and a key that does not exist is a mistake."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)).save(tmp_path / "photo.png")
+    for folder, size in (("a", "[48,64]"), ("b", "[96,128]")):
+        outcome = ubertrain(
+            "predict", trained.run, tmp_path / "photo.png", "--out", tmp_path / folder, "--set", f"data.size={size}"
+        )
+        assert outcome.code == 0, outcome.err
+    drawn = [(tmp_path / folder / "photo_depth.png").read_bytes() for folder in "ab"]
+    assert drawn[0] != drawn[1]
+    wrong = ubertrain("predict", trained.run, tmp_path / "photo.png", "--out", tmp_path / "c", "--set", "data.sice=[96,128]")
+    assert wrong.code == 2 and "sice" in wrong.err
+
+
 def test_predict_needs_no_data(ubertrain: Command, trained: Any, tmp_path: Path) -> None:
     """A run answers where its data sets are out of reach."""
     hidden = trained.data.with_name("hidden")

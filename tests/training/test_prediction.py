@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from tests.rooms import write_config, write_rooms
+from ubertrain.annotation.class_map import ClassMap
 from ubertrain.errors import DataError
 from ubertrain.training.build import Model, make_model, make_readers, prepare
 from ubertrain.training.config import load
@@ -33,6 +34,15 @@ class LeftHalf(nn.Module):
         return {"boxes": box, "scores": torch.tensor([[0.75, 0.0]]), "classes": torch.tensor([[0, -1]])}
 
 
+class Everywhere(nn.Module):
+    """A head of classes that finds the second one on the photograph, and the first one beside it."""
+
+    def forward(self, levels: Any) -> torch.Tensor:
+        scores = torch.zeros(1, 2, 48, 64)
+        scores[:, 1, :, 16:48] = 10
+        return scores
+
+
 def photo(folder: Path, height: int, width: int) -> Path:
     """An image file of this size."""
     file = folder / f"photo{height}x{width}.png"
@@ -52,6 +62,20 @@ def test_boxes_are_in_the_coordinates_of_the_image(tmp_path: Path, model: Model,
     (entry,) = found.boxes["boxes"]
     assert entry["box"] == pytest.approx(box)
     assert (entry["score"], entry["class"], entry["name"]) == (0.75, 0, "box")
+    framed = (found.pictures["boxes"] != 128).any(axis=-1)
+    assert framed.any(axis=1).all() and framed[:, : int(box[2])].any(axis=0).all()
+    assert framed[size[0] - 1, : int(box[2])].all() and not framed[size[0] - 1, int(box[2]) :].any()
+
+
+def test_an_upright_photo_keeps_its_legend_and_its_pixels(tmp_path: Path, model: Model) -> None:
+    """The picture of a photo that fills half of the input is the one that is drawn on the photo itself, without bars."""
+    model.graph.heads["segmentation"] = Everywhere()
+    pixels = np.random.default_rng(0).integers(0, 256, (240, 160, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "upright.png")
+    found = predict(model.graph, model.tasks, model.config, tmp_path / "upright.png")
+    named = ClassMap.draw_named(pixels, np.ones((240, 160), np.int64), ["wall", "box"])
+    assert np.array_equal(found.pictures["segmentation"], named)
+    assert (named[-20:, :20] != ClassMap.draw(pixels, np.ones((240, 160), np.int64))[-20:, :20]).any()
 
 
 def test_every_task_draws_a_picture_of_the_images_size(tmp_path: Path, model: Model) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ubertrain.annotation.annotation import Annotation
 from ubertrain.annotation.palette import VOID, class_colour
+from ubertrain.annotation.picture import writing_scale
 from ubertrain.annotation.values import expect, expect_tensor
 from ubertrain.annotation.warp import Warp
 
@@ -86,10 +87,11 @@ class Boxes(Annotation):
     def draw(cls, image: np.ndarray, value: Any, *, names: Sequence[str] = ()) -> np.ndarray:
         """`image` with a frame and a name (or class id) per box; ignored boxes are grey, unused rows left out.
 
-        A prediction, with "scores" and without "ignore", can be drawn as well.
+        A name that would lie on that of a box before, which is the more certain one, is left out as well. A prediction, with
+        "scores" and without "ignore", can be drawn, too.
         """
         picture = Image.fromarray(image)
-        scale = max(1.0, max(picture.size) / 640)  # a large picture is looked at from farther away
+        scale = writing_scale(*image.shape[:2])
         pen, font = ImageDraw.Draw(picture), ImageFont.load_default(10 * scale)
         scores = value["scores"].tolist() if "scores" in value else [None] * len(value["classes"])
         ignore = value["ignore"].tolist() if "ignore" in value else [False] * len(value["classes"])
@@ -100,10 +102,9 @@ class Boxes(Annotation):
                 colour = VOID if grey else class_colour(kind + 1)
                 # Continuous x1 is the far border of the last pixel, PIL's is the pixel itself.
                 frame = (*box[:2], max(box[0], box[2] - 1), max(box[1], box[3] - 1))
-                pen.rectangle(frame, outline=colour, width=round(2 * scale))
+                pen.rectangle(frame, outline=colour, width=round(1.5 * scale))
                 titles.append((box, title if score is None else f"{title} {score:.2f}", colour))
-        for box, title, colour in titles:  # on top of all frames
-            _write(pen, font, scale, box, title, colour)
+        _write(pen, font, scale, picture.size, titles)  # on top of all frames
         return np.asarray(picture)
 
 
@@ -116,11 +117,18 @@ def _expect_all(good: Tensor, boxes: Tensor, complaint: str) -> None:
 
 
 def _write(
-    pen: ImageDraw.ImageDraw, font: Any, scale: float, box: Sequence[float], title: str, colour: tuple[int, int, int]
-) -> None:
-    """The title of a box above it or, at the upper border of the image, in its corner."""
-    line = 13 * scale
-    place = (box[0] + 2, box[1] - line if box[1] >= line else box[1] + 2)
-    left, top, right, bottom = pen.textbbox(place, title, font=font)
-    pen.rectangle((left - 2, top - 1, right + 1, bottom + 1), fill=colour)
-    pen.text(place, title, font=font, fill=(0, 0, 0) if sum(colour) > 300 else (255, 255, 255))
+    pen: ImageDraw.ImageDraw, font: Any, scale: float, size: tuple[int, int],
+    titles: Sequence[tuple[Sequence[float], str, tuple[int, int, int]]],
+) -> None:  # fmt: skip
+    """The titles of boxes, above them or in their upper corner, else below; whole, and only where no other stands."""
+    line, taken = 13 * scale, np.zeros((0, 4))
+    for (x0, y0, _, y1), title, colour in titles:
+        left = max(2.0, min(x0 + 2, size[0] - 2 - font.getlength(title)))
+        for place in ((left, y0 - line if y0 >= line else y0 + 2), (left, min(y1 + 2, size[1] - line))):
+            low_x, low_y, high_x, high_y = pen.textbbox(place, title, font=font)
+            area = np.array([low_x - 2, low_y - 1, high_x + 1, high_y + 1])
+            if not ((area[:2] <= taken[:, 2:]) & (area[2:] >= taken[:, :2])).all(axis=1).any():
+                pen.rectangle(tuple(area), fill=colour)
+                pen.text(place, title, font=font, fill=(0, 0, 0) if sum(colour) > 300 else (255, 255, 255))
+                taken = np.vstack([taken, area])
+                break

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ubertrain.annotation.picture import writing_scale
+
 _SIZE, _PAD = 10, 2
-_LINE = _SIZE + _PAD
 _PAPER, _INK = (255, 255, 255), (30, 30, 30)
 _SHARE = 0.5
 """Of the picture's height and width, at most."""
@@ -23,21 +24,24 @@ def legend(picture: np.ndarray, entries: Sequence[tuple[str, tuple[int, int, int
         entries: names and RGB colours.
     """
     height, width = picture.shape[:2]
-    room = int(_SHARE * height - _PAD) // _LINE
+    scale = writing_scale(height, width)
+    size, pad = round(_SIZE * scale), round(_PAD * scale)
+    line = size + pad
+    room = int(_SHARE * height - pad) // line
     lines = list(entries[:room])
     if len(entries) > room >= 2:
         lines = [*entries[: room - 1], (f"+ {len(entries) - room + 1}", _PAPER)]
-    font = ImageFont.load_default(_SIZE)
+    font = ImageFont.load_default(size)
     longest = max((font.getlength(name) for name, _ in lines), default=0.0)
-    across = min(int(longest) + _SIZE + 3 * _PAD, int(_SHARE * width))
-    if not lines or _SHARE * width < 3 * _SIZE:
+    across = min(int(longest) + size + 3 * pad, int(_SHARE * width))
+    if not lines or _SHARE * width < 3 * size:
         return picture
-    strip = Image.new("RGB", (across, len(lines) * _LINE + _PAD), _PAPER)
+    strip = Image.new("RGB", (across, len(lines) * line + pad), _PAPER)
     pen = ImageDraw.Draw(strip)
     for place, (name, colour) in enumerate(lines):
-        top = _PAD + place * _LINE
-        pen.rectangle((_PAD, top, _PAD + _SIZE - 1, top + _SIZE - 1), fill=colour)
-        pen.text((_SIZE + 2 * _PAD, top - 1), name, font=font, fill=_INK)
+        top = pad + place * line
+        pen.rectangle((pad, top, pad + size - 1, top + size - 1), fill=colour)
+        pen.text((size + 2 * pad, top - round(scale)), name, font=font, fill=_INK)
     drawn = picture.copy()
     drawn[height - strip.height :, :across] = np.asarray(strip)
     return drawn

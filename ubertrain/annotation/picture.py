@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 _GAP = 6
 _TITLE_HEIGHT = 14
+_LOOKED_AT = 480
 _PAPER, _INK, _ABSENT = (255, 255, 255), (40, 40, 40), (236, 236, 236)
 
 
@@ -43,6 +44,11 @@ def contact_sheet(rows: Sequence[Sequence[Tile | tuple[str, np.ndarray | None]]]
             left += width + _GAP
         top += height + _GAP
     return np.asarray(sheet)
+
+
+def writing_scale(height: int, width: int) -> float:
+    """By how much writing is enlarged on a picture: a large one is looked at from farther away, or made smaller for a sheet."""
+    return max(1.0, max(height, width) / _LOOKED_AT)
 
 
 def blend(image: np.ndarray, colours: np.ndarray, strength: float = 0.6) -> np.ndarray:

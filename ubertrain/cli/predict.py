@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from ubertrain.cli.options import Json, Run
+from ubertrain.cli.options import Json, Overrides, Run
 
 
 def predict(
     run: Run,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files of any size.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pictures go.")] = Path("predictions"),
+    overrides: Overrides = None,
     json: Json = False,
 ) -> None:
     """Write a picture per image and task, a contact sheet of all (sheet.png) and the boxes found (boxes.json)."""
@@ -20,7 +21,7 @@ def predict(
     from ubertrain.training.prediction import predict as predict_image
     from ubertrain.training.prediction import write_predictions
 
-    loaded = load_run(run)
+    loaded = load_run(run, overrides or ())
     for remark in loaded.remarks:
         stderr().print(remark, markup=False, style="yellow")
     model = loaded.model

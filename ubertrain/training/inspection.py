@@ -15,7 +15,8 @@ from ubertrain.data.sample import Sample
 from ubertrain.task import Task
 from ubertrain.training.build import fill_classes, make_readers, make_tasks
 from ubertrain.training.config import Config, SetConfig
-from ubertrain.training.pictures import as_array, draw_label, save_picture, spread
+from ubertrain.training.photograph import as_array
+from ubertrain.training.pictures import draw_label, save_picture, spread
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,13 @@ from ubertrain.engine.graph import Graph
 from ubertrain.errors import DataError
 from ubertrain.task import Task
 from ubertrain.training.config import Config
+from ubertrain.training.photograph import as_array, draw_on, no_larger
 
 Row = tuple[Tile, Tile, Tile]
 
 _SEARCH = 10
+_TILE = 400
+"""Largest side of a picture on a sheet."""
 
 
 def draw_pictures(
@@ -37,11 +40,14 @@ def draw_pictures(
     rows: dict[str, list[Row]] = {task: [] for task in tasks}
     for name, reader in readers.items():
         for sample in spread(reader, config.pictures):
-            fitted = warped(sample, Warp.fit(_size(sample), config.data.size), reader.kinds)
+            fit = Warp.fit(_size(sample), config.data.size)
+            fitted = warped(sample, fit, reader.kinds)
             labelled = [task for task in tasks if tasks[task].label in fitted.annotations]
             predictions = predict_one(graph, fitted.image, given=_given(tasks, labelled, fitted))
+            tile = Warp.fit(_size(sample), no_larger(_size(sample), _TILE / max(_size(sample))))
+            shown, back = warped(sample, tile, reader.kinds), tile.inverse(_size(sample)).then(fit)
             for task in labelled:
-                rows[task].append(_row(f"{name}/{sample.id}", fitted, tasks[task], predictions[task]))
+                rows[task].append(_row(f"{name}/{sample.id}", shown, tasks[task], predictions[task], back))
     folder.mkdir(parents=True, exist_ok=True)
     return [save_picture(contact_sheet(sheet), folder / f"{task}.png") for task, sheet in rows.items() if sheet]
 
@@ -59,11 +65,6 @@ def predict_one(
         given = pytree.tree_map_only(Tensor, lambda leaf: leaf.to(device), given)
         predictions = graph((image[None].float() / 255).to(device), tasks, given)
     return pytree.tree_map_only(Tensor, lambda leaf: leaf[0].cpu(), predictions)
-
-
-def as_array(image: Tensor) -> np.ndarray:
-    """A (3, height, width) uint8 tensor as a (height, width, 3) picture."""
-    return image.permute(1, 2, 0).contiguous().numpy()
 
 
 def draw_label(task: Task, image: np.ndarray, value: Any) -> np.ndarray:
@@ -89,10 +90,11 @@ def _given(tasks: Mapping[str, Task], labelled: Sequence[str], sample: Sample) -
     return {task: value for task, value in found.items() if value is not None}
 
 
-def _row(title: str, sample: Sample, task: Task, prediction: Any) -> Row:
-    image = as_array(sample.image)
-    truth = draw_label(task, image, sample.annotations[task.label])
-    return Tile(title, image), Tile("truth", truth), Tile("prediction", task.draw(image, prediction))
+def _row(title: str, shown: Sample, task: Task, prediction: Any, fit: Warp) -> Row:
+    """Of a sample without padding; `fit` is how the network saw the image."""
+    image = as_array(shown.image)
+    truth = draw_label(task, image, shown.annotations[task.label])
+    return Tile(title, image), Tile("truth", truth), Tile("prediction", draw_on(shown.image, task, prediction, fit))
 
 
 def spread(reader: Reader, count: int) -> list[Sample]:

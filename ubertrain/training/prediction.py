@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -18,7 +17,8 @@ from ubertrain.data.images import read_image
 from ubertrain.engine.graph import Graph
 from ubertrain.task import Task
 from ubertrain.training.config import Config
-from ubertrain.training.pictures import as_array, predict_one, save_picture
+from ubertrain.training.photograph import as_array, boxes_on, draw_on, resampled
+from ubertrain.training.pictures import predict_one, save_picture
 
 _TILE = 480
 """Largest side of a picture on the sheet."""
@@ -53,17 +53,11 @@ def predict(graph: Graph, tasks: Mapping[str, Task], config: Config, file: Path)
     image = read_image(file, upright=True)
     size = (image.shape[1], image.shape[2])
     fit = Warp.fit(size, config.data.size)
-    seen = fit.sample(image.float(), mode="bilinear", fill=0.0).round().to(torch.uint8)
     pictures, boxes = {"image": as_array(image)}, {}
-    for name, prediction in predict_one(graph, seen).items():
+    for name, prediction in predict_one(graph, resampled(image, fit)).items():
+        pictures[name] = draw_on(image, tasks[name], prediction, fit)
         if issubclass(tasks[name].annotation, Boxes):
-            own = _boxes_in(prediction, fit, size)
-            pictures[name] = tasks[name].draw(as_array(image), own)
-            boxes[name] = _listed(own, getattr(tasks[name], "names", ()))
-        else:
-            picture = torch.from_numpy(tasks[name].draw(as_array(seen), prediction)).permute(2, 0, 1)
-            back = fit.inverse(size).sample(picture.float(), mode="bilinear", fill=0.0)
-            pictures[name] = as_array(back.round().to(torch.uint8))
+            boxes[name] = _listed(boxes_on(prediction, fit, size), getattr(tasks[name], "names", ()))
     return Predicted(file, pictures, boxes)
 
 
@@ -90,15 +84,6 @@ def _small(picture: np.ndarray) -> np.ndarray:
     image = Image.fromarray(picture)
     image.thumbnail((_TILE, _TILE))
     return np.asarray(image)
-
-
-def _boxes_in(prediction: Mapping[str, Tensor], fit: Warp, size: tuple[int, int]) -> dict[str, Tensor]:
-    """Detections in the input's pixels as detections in the image's, without padding."""
-    real = prediction["classes"] >= 0
-    kept = {name: values[real] for name, values in prediction.items()}
-    corners = fit.inverse(size).points(kept["boxes"].view(-1, 2, 2))
-    limit = torch.tensor([size[1], size[0]], dtype=corners.dtype)
-    return {**kept, "boxes": corners.clamp(min=0).minimum(limit).view(-1, 4)}
 
 
 def _listed(found: Mapping[str, Tensor], names: Any) -> list[dict[str, Any]]:
