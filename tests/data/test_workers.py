@@ -3,9 +3,14 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch.utils.data import DataLoader
+
+from ubertrain.data.workers import end_workers, start_worker
 
 _ROOT = Path(__file__).parents[2]
 _SPAWN = """
@@ -54,3 +59,18 @@ def test_a_worker_that_fails_says_so(tmp_path: Path) -> None:
     done = _spawned(tmp_path, "fails")
     assert done.returncode != 0
     assert "KeyError: 'a mistake in a worker'" in done.stderr
+
+
+def test_ending_workers_ends_the_threads_that_served_them() -> None:
+    """Also where this thread does not let others run between; a thread that goes on has its locks while Python ends."""
+    loader: Any = DataLoader(range(100), batch_size=None, num_workers=2, worker_init_fn=start_worker)  # type: ignore[arg-type]
+    before, interval = threading.active_count(), sys.getswitchinterval()
+    iterator = iter(loader)
+    next(iterator)
+    assert threading.active_count() == before + 2
+    sys.setswitchinterval(10)
+    try:
+        end_workers(iterator)
+        assert threading.active_count() == before
+    finally:
+        sys.setswitchinterval(interval)

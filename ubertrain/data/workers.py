@@ -35,9 +35,16 @@ def _close_all() -> None:
 
 
 def end_workers(iterator: Any) -> None:
-    """End the workers of a torch loader's iterator now; after an error they would live as long as its traceback."""
+    """End the workers of a torch loader's iterator now; after an error they would live as long as its traceback.
+
+    So do the threads here that sent them their orders. Left alone, as torch leaves them, one may be stopped by the end of
+    Python between removing a semaphore and saying so, and what keeps count of semaphores complains on the terminal.
+    """
     if shut_down := getattr(iterator, "_shutdown_workers", None):  # an iterator without workers has none
         shut_down()
+        for orders in iterator._index_queues:
+            if orders._closed and orders._thread is not None:
+                orders._thread.join(_PATIENCE)
 
 
 def start_worker(worker: int) -> None:
@@ -54,6 +61,8 @@ def start_worker(worker: int) -> None:
         threading.Thread(target=_end_by, args=(parent.pid,), daemon=True).start()
 
 
+_PATIENCE = 5.0
+"""Seconds, as torch has with a worker. A thread whose worker was killed may wait for ever for room in a pipe."""
 _LAST = -1000
 """Behind everything that multiprocessing itself does at the end of a process, such as to close queues."""
 
