@@ -45,8 +45,8 @@ class FusionHead(nn.Module):
 
     With `width` 0 this is UberNet's head (Kokkinos 2017, section 2; FCN's with "sum", Long et al. 2015): a 1x1 convolution
     scores each level, the scores are enlarged to the finest level's grid and fused there. With a width, that many features per
-    level are fused in place of scores, and a 3x3 convolution makes scores of them; these features are normalised in groups
-    within an image, so that levels of any magnitude contribute alike and no image depends on the others of its batch.
+    level are fused in place of scores, and `_Refined` makes scores of them; these features are normalised in groups within an
+    image, so that levels of any magnitude contribute alike and no image depends on the others of its batch.
 
     Fusion "sum" adds. "concat" concatenates and applies a 1x1 convolution that starts as exact averaging. It is computed as the
     sum of its parts, each applied before its level is enlarged: a 1x1 convolution commutes with bilinear interpolation, and the
@@ -80,12 +80,11 @@ class FusionHead(nn.Module):
         bias = torch.tensor(tuple(start) or (0.0,) * channels)
         if width:
             self.score = nn.ModuleList(_features(level.channels, width, kernel=1) for level in levels)
-            last = _scores(width, bias, std=0.01)
-            self.refine = nn.Sequential(nn.ReLU(), _features(width, width, kernel=3), nn.ReLU(), last)
+            self.refine: nn.Module = _Refined(width, bias)
         else:
             bias = bias / (len(levels) if fusion == "sum" else 1)
             self.score = nn.ModuleList(_scores(level.channels, bias, std=0.001) for level in levels)
-            self.refine = nn.Sequential()
+            self.refine = nn.Identity()
         share = _share(width or channels, len(levels)) if fusion == "concat" else nn.Identity
         self.mix = nn.ModuleList(share() for _ in levels)
 
@@ -110,6 +109,25 @@ class FusionHead(nn.Module):
         if self.training:
             return grid.pixels()
         return self.answer(grid.pixels())
+
+
+class _Refined(nn.Module):
+    """Scores that are linear in the features, and what a 3x3 convolution adds to them.
+
+    Without the linear ones, training stands for hundreds of steps at the answer that the commonest class is everywhere: the
+    gradient of the lower layers is that of the last one's small weights.
+    """
+
+    def __init__(self, width: int, bias: Tensor) -> None:
+        super().__init__()
+        self.linear = _scores(width, bias, std=0.1)
+        more = _scores(width, torch.zeros_like(bias), std=0.01)
+        self.more = nn.Sequential(nn.ReLU(), _features(width, width, kernel=3), nn.ReLU(), more)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(rows, width, height, width of the map) -> (rows, channels, height, width of the map)."""
+        scores: Tensor = self.linear(features) + self.more(features)
+        return scores
 
 
 def _features(channels: int, width: int, kernel: int) -> nn.Module:
