@@ -8,13 +8,13 @@ from ubertrain.metrics import AngularError, BoundaryF, DepthErrors, MeanIoU, Met
 from ubertrain.metrics.covering import covering
 
 
-@pytest.mark.parametrize("size", [(64, 96), (50, 73), (83, 106)])
+@pytest.mark.parametrize("size", [(64, 96), (50, 73), (32, 64), (49, 73), (56, 78)])
 def test_rounding_to_a_stride_is_cut_or_continued(size: tuple[int, int]) -> None:
     """Pixels stay where they are."""
     prediction = torch.rand(2, *size)
     fitted = covering(prediction, torch.zeros(2, 52, 75))
     assert fitted.shape == (2, 52, 75)
-    assert torch.equal(fitted[:, :50, :73], prediction[:, :50, :73])
+    assert torch.equal(fitted[:, :32, :64], prediction[:, :32, :64])
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,8 @@ def test_rounding_to_a_stride_is_cut_or_continued(size: tuple[int, int]) -> None
     [
         ((2, 120, 75), ()),
         ((2, 26, 37), ()),
+        ((2, 26, 75), ()),
+        ((2, 0, 75), ()),
         ((2, 52, 107), ()),
         ((1, 52, 75), ()),
         ((2, 1, 52, 75), ()),
@@ -58,3 +60,5 @@ def test_no_metric_takes_a_map_of_another_resolution(
     metric.update(torch.ones(1, *prediction, 80, 96), labels)
     with pytest.raises(DataError, match="bring predictions to the size of their image"):
         metric.update(torch.ones(1, *prediction, 40, 48), labels)
+    with pytest.raises(DataError, match="bring predictions to the size of their image"):
+        metric.update(torch.ones(1, *prediction, 10, 12), labels[..., :20, :24])
