@@ -1,10 +1,15 @@
 """Cross-entropy in bands against the plain one: values, gradients, bytes."""
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint as recomputed_call
 
 from ubertrain.engine.meter import LiveBytes
@@ -102,6 +107,40 @@ def test_recomputing_changes_no_bit() -> None:
 
         (recomputed_call(losses, values, use_reentrant=False) if again else losses(values)).sum().backward()
         found.append(values.grad)
+    assert torch.equal(*found)
+
+
+class _Operations(TorchDispatchMode):
+    """The names of all operations that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_nothing_is_summed_in_an_order_left_open(stride: int) -> None:
+    """Neither by additions to an index nor by torch's adjoints of interpolation and indexing, which are atomic on a GPU."""
+    values, target = _cells((20, 31), stride).requires_grad_(), _labels(3, (20, 31))
+    with _Operations() as found:
+        banded_cross_entropy(OnGrid(values, stride), target, band=3).sum().backward()
+    assert "scatter_" in found.names  # of one number to each place
+    loose = [name for name in found.names if re.search("index_add|scatter_(add|reduce)|index_put|_backward$|bincount", name)]
+    assert not loose
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_same_bits_twice() -> None:
+    """For as many additions to each cell as a real problem has."""
+    values, target = torch.randn(2, 21, 64, 64, device="cuda").requires_grad_(), _labels(2, (512, 512), 21).cuda()
+    found = [torch.autograd.grad(banded_cross_entropy(OnGrid(values, 8), target).sum(), values)[0] for _ in range(2)]
     assert torch.equal(*found)
 
 

@@ -37,6 +37,19 @@ def test_pixels_and_neighbours_are_one_interpolation(stride: int, corners: bool)
     torch.testing.assert_close(ours, F.pad(whole, (0, 2, 0, 0), mode="replicate"))
 
 
+@pytest.mark.parametrize("corners", [False, True])
+@pytest.mark.parametrize("stride", [1, 2, 3, 8])
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (0, 7), (2, 9), (13, 14), (40, 52), (60, 61)])
+def test_shares_are_neighbours_as_a_matrix(stride: int, corners: bool, start: int, stop: int) -> None:
+    """With no more cells than the pixels touch, also beyond the last cell."""
+    grid = OnGrid(torch.zeros(1, 1, 1, 6, dtype=torch.float64), stride, corners)
+    touched, shares = grid.shares(start, stop, 6)
+    first, second, share = grid.neighbours(start, stop, 6)
+    expected = F.one_hot(first, 6) * (1 - share)[:, None] + F.one_hot(second, 6) * share[:, None]
+    assert int(first.min()) <= touched.start < touched.stop <= int(second.max()) + 1
+    torch.testing.assert_close(F.pad(shares, (0, 0, touched.start, 6 - touched.stop)).T, expected)
+
+
 def test_a_grid_is_a_pytree_of_its_values() -> None:
     """What cuts rows or detaches finds the tensor, and the geometry stays."""
     grid = OnGrid(torch.randn(3, 2, 4, 4), 8, corners=True)

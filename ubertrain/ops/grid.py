@@ -53,12 +53,27 @@ class OnGrid:
 
         The share is that of the second cell.
         """
-        pixel = torch.arange(start, stop, device=self.values.device, dtype=self.values.dtype)
-        place = pixel / self.stride if self.corners else (pixel + 0.5) / self.stride - 0.5
-        place = place.clamp(0, cells - 1)
+        place = self._places(start, stop, cells)
         first = place.floor()
         second = (first + 1).clamp(max=cells - 1)
         return first.long(), second.long(), place - first
+
+    def shares(self, start: int, stop: int, cells: int) -> tuple[slice, Tensor]:
+        """The same as a matrix: the cells between which the pixels lie, and (those cells, stop - start) shares."""
+        end = min(self._cell_before(stop - 1) + 2, cells)
+        begin = min(max(self._cell_before(start), 0), end - 1)
+        cell = torch.arange(begin, end, device=self.values.device, dtype=self.values.dtype)
+        return slice(begin, end), (1 - (self._places(start, stop, cells) - cell[:, None]).abs()).clamp(min=0)
+
+    def _places(self, start: int, stop: int, cells: int) -> Tensor:
+        """Where the pixels from `start` to `stop` lie along a side of so many cells, in cells."""
+        pixel = torch.arange(start, stop, device=self.values.device, dtype=self.values.dtype)
+        place = pixel / self.stride if self.corners else (pixel + 0.5) / self.stride - 0.5
+        return place.clamp(0, cells - 1)
+
+    def _cell_before(self, pixel: int) -> int:
+        """The last cell whose value does not stand behind that of `pixel`; -1 for those before the first cell's."""
+        return pixel // self.stride if self.corners else (2 * pixel + 1 - self.stride) // (2 * self.stride)
 
 
 pytree.register_pytree_node(
