@@ -125,10 +125,37 @@ def test_rounding_at_the_border_is_trimmed(tmp_path: Path) -> None:
     assert tiny(tmp_path, bbox=[-0.4, 2, 9, 4]).read(0).annotations["boxes"]["boxes"].tolist() == [[0, 2, 8, 6]]
 
 
-def test_boxes_without_extent_are_ignored(tmp_path: Path) -> None:
-    """The few boxes of COCO that have no height count neither as found nor as missed."""
-    boxes = tiny(tmp_path, bbox=[1, 2, 3, 0]).read(0).annotations["boxes"]
-    assert (boxes["boxes"].tolist(), boxes["ignore"].tolist()) == ([[1, 2, 4, 3]], [True])
+@pytest.mark.parametrize(
+    ("bbox", "corners"), [([1, 2, 3, 0], [1, 1.5, 4, 2.5]), ([8, 6, 0, 0], [7.5, 5.5, 8, 6]), ([0, 1, 0, 2], [0, 1, 0.5, 3])]
+)
+def test_boxes_without_extent_are_ignored(tmp_path: Path, bbox: list[float], corners: list[float]) -> None:
+    """The few boxes of COCO that have no height or width, on the border too, count neither as found nor as missed."""
+    boxes = tiny(tmp_path, bbox=bbox).read(0).annotations["boxes"]
+    assert (boxes["boxes"].tolist(), boxes["ignore"].tolist()) == ([corners], [True])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_id": 8}, "annotation 1 is of image 8, which the file does not list"),
+        ({"category_id": 2}, "has regions of category 2, which it does not list"),
+    ],
+)
+def test_objects_of_what_is_not_listed_are_refused(tmp_path: Path, changes: dict[str, int], message: str) -> None:
+    """An object of an unknown class would be lost, and its image be learned as empty."""
+    with pytest.raises(DataError, match=rf"instances_train2017.json: {message}"):
+        tiny(tmp_path, **changes)
+
+
+def test_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    """In two folders: one would stand for both."""
+    tiny(tmp_path)
+    file = tmp_path / "annotations/instances_train2017.json"
+    content = json.loads(file.read_text())
+    content["images"].append({"id": 8, "file_name": "other/000000000007.jpg"})
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="two of its images have the same file name"):
+        Coco(str(tmp_path))
 
 
 def test_broken_json_is_named(tmp_path: Path) -> None:

@@ -94,8 +94,9 @@ class Coco(FileReader):
         kept = np.isin(regions.categories, list(self._box_ids))
         classes = [self._box_ids[category] for category in regions.categories[kept].tolist()]
         corners, crowd = regions.corners[kept], regions.crowd[kept].astype(bool)
-        flat = corners[:, 2:] == corners[:, :2]  # a few of COCO's boxes have no width or height
-        corners[:, 2:] += flat
+        flat = corners[:, 2:] == corners[:, :2]  # a few of COCO's boxes have no width or height, some on the border
+        corners[:, :2] -= 0.5 * flat
+        corners[:, 2:] += 0.5 * flat
         return box_value(corners.tolist(), classes, (crowd | flat.any(axis=1)).tolist(), size)
 
 

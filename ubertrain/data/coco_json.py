@@ -72,6 +72,8 @@ def read_instances(path: Path) -> CocoFile:
     def per_image(content: Any) -> dict[int, list[Any]]:
         regions: dict[int, list[Any]] = {image["id"]: [] for image in content["images"]}
         for region in content["annotations"]:
+            if region["image_id"] not in regions:
+                raise DataError(f"annotation {region['id']} is of image {region['image_id']}, which the file does not list")
             regions[region["image_id"]].append(region)
         return regions
 
@@ -96,14 +98,22 @@ def _read(path: Path, per_image: Any) -> CocoFile:
         try:
             regions = per_image(content)
             stops = np.cumsum([0, *(len(rows) for rows in regions.values())]).tolist()
+            images = {Path(image["file_name"]).stem: image["id"] for image in sorted(content["images"], key=_file_name)}
+            names = {category["id"]: category["name"] for category in content["categories"]}
+            if len(images) < len(content["images"]):
+                raise DataError("two of its images have the same file name, up to folders and endings")
+            if unknown := {row["category_id"] for rows in regions.values() for row in rows} - set(names):
+                raise DataError(f"has regions of category {min(unknown)}, which it does not list")
             return CocoFile(
                 path,
-                {Path(image["file_name"]).stem: image["id"] for image in sorted(content["images"], key=_file_name)},
-                {category["id"]: category["name"] for category in content["categories"]},
+                images,
+                names,
                 frozenset(category["id"] for category in content["categories"] if category.get("isthing", 1)),
                 {image: (stops[i], stops[i + 1]) for i, image in enumerate(regions)},
                 _pack(row for rows in regions.values() for row in rows),
             )
+        except DataError:
+            raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"is not a COCO annotation file ({type(error).__name__}: {error})") from error
 
