@@ -192,9 +192,11 @@ def _yolo(text: str, size: tuple[int, int]) -> dict[str, Tensor]:
             continue
         try:
             kind, x, y, width, height = (float(word) for word in line.split())
+            if not kind.is_integer():
+                raise ValueError(kind)
             classes.append(int(kind))
         except ValueError as error:
-            raise DataError(f"line {number}: {line!r} is not five numbers: id x y width height") from error
+            raise DataError(f"line {number}: {line!r} is not five numbers: id (a whole one) x y width height") from error
         corners.append((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
     pixels = torch.tensor(corners, dtype=torch.float64).reshape(-1, 4) * torch.tensor([size[1], size[0], size[1], size[0]])
     return box_value(pixels.tolist(), classes, [False] * len(corners), size)
@@ -213,6 +215,8 @@ def _array(label: str, file: Path) -> Tensor:
             if not np.isin(array, (0, 1, 2, 255)).all():
                 raise DataError("has other values than 0, 1 (boundary), 2 (inside) and 255 (unknown)")
             return torch.from_numpy(array.astype(np.uint8))
+        if array.dtype.kind not in "biuf":
+            raise DataError(f"cannot be read as a .npy file of real numbers; it holds {array.dtype}")
         value = torch.from_numpy(array.astype(np.float32))
     except DataError:
         raise
