@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from ubertrain.annotation.random_warp import RandomWarp
 from ubertrain.errors import ConfigError
 from ubertrain.measuring.devices import NO_DEVICES, find_device
+from ubertrain.training.paths import make_absolute
 from ubertrain.training.yaml_file import Origin, read_yaml
 from ubertrain.units import parse_bytes
 
@@ -212,7 +213,7 @@ class Config(_Closed):
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The experiment in a YAML file.
+    """The experiment in a YAML file, paths made absolute as by `make_absolute`.
 
     Args:
         path: the file.
@@ -222,6 +223,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: naming file, line, key, and the nearest known key where one is unknown.
     """
     values, origin = read_yaml(path, overrides)
+    make_absolute(values)
     try:
         # By way of JSON pydantic can be strict ("8" is no number, true is no 1) and still take lists for tuples.
         config = Config.model_validate_json(json.dumps(values, default=str), strict=True)
