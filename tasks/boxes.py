@@ -170,3 +170,5 @@ class Boxes(Task):
         for key, value in parts.items():
             if not 0 <= value <= 1:
                 raise ConfigError(f"boxes, {key}: must be between 0 and 1; given is {value}")
+        if not first.min_side >= 0:
+            raise ConfigError(f"boxes, min_side: must be 0 or above; given is {first.min_side}")

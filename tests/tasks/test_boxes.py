@@ -58,6 +58,8 @@ def test_conforms(keywords: dict[str, Any]) -> None:
         ({"test_candidates": 0}, "test_candidates: must be above 0; given is 0"),
         ({"nms": 1.5}, "nms: must be between 0 and 1; given is 1.5"),
         ({"positives": -0.1}, "positives: must be between 0 and 1"),
+        ({"min_side": -1}, "min_side: must be 0 or above; given is -1"),
+        ({"min_side": float("nan")}, "min_side: must be 0 or above; given is nan"),
     ],
 )
 def test_impossible_keywords_are_refused(keywords: dict[str, Any], message: str) -> None:
