@@ -26,6 +26,6 @@ def show(config: ConfigFile, overrides: Overrides = None, json: Json = False) ->
 def schema() -> None:
     """Print the JSON schema of configurations, for editors that complete and check YAML."""
     from ubertrain.cli.output import print_json
-    from ubertrain.training.config import Config
+    from ubertrain.training.schema import schema as schema_of_files
 
-    print_json(Config.model_json_schema())
+    print_json(schema_of_files())
