@@ -1,5 +1,6 @@
 """Which saved states fit a configuration."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,25 @@ def test_another_model_or_optimizer_is_refused(tmp_path: Path, override: str, me
     _, graph, config = state_of(tmp_path, override)
     with pytest.raises(StateError, match=f"saved state of step 3 belongs to another configuration: {message}"):
         require_fit(state, graph, config)
+
+
+@pytest.mark.parametrize("finer", [False, True])
+def test_other_stages_are_refused_by_their_key(tmp_path: Path, finer: bool) -> None:
+    """Finer stages name the same weights differently; the message names the key, where it stands, and what to set it to."""
+    was, now = (str(value).lower() for value in (finer, not finer))
+    state, _, _ = state_of(tmp_path, f"memory.finer={was}")
+    _, graph, config = state_of(tmp_path, f"memory.finer={now}")
+    with pytest.raises(StateError, match=rf"was made with memory\.finer: {was}, but --set memory\.finer={now} has {now}.*; set "
+                                         rf"memory\.finer: {was}, or start a new run"):  # fmt: skip
+        require_fit(state, graph, config)
+
+
+def test_a_state_from_before_finer_stages_fits(tmp_path: Path) -> None:
+    """It had none."""
+    state, graph, config = state_of(tmp_path)
+    saved = json.loads(state.rest["config"])
+    del saved["memory"]["finer"]
+    require_fit(State(3, state.weights, {"config": json.dumps(saved)}), graph, config)
 
 
 def test_other_changes_are_told(tmp_path: Path) -> None:
