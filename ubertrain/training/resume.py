@@ -24,14 +24,14 @@ def require_fit(state: State, graph: nn.Module, config: Config) -> None:
     ]
     before = json.loads(state.rest["config"])
     optimizer, finer = before["optimizer"]["type"], before.get("memory", {}).get("finer", False)
+    if wrong and finer != config.memory.finer:
+        was, now, where = json.dumps(finer), json.dumps(config.memory.finer), config.where("memory", "finer")
+        raise StateError(
+            f"the saved state of step {state.step} was made with memory.finer: {was}, but {where} has {now}, with which the "
+            f"weights of the trunk have other names; set memory.finer: {was}, or start a new run"
+        )
     if optimizer != config.optimizer.type:
         wrong.append(f"optimizer.type is {optimizer}, expected {config.optimizer.type}")
-    if finer != config.memory.finer:
-        was, now = (json.dumps(value) for value in (finer, config.memory.finer))
-        raise StateError(
-            f"the saved state of step {state.step} was made with memory.finer: {was}, but {config.where('memory', 'finer')} has "
-            f"{now}, with which the weights of the trunk have other names; set memory.finer: {was}, or start a new run"
-        )
     if wrong:
         shown = "; ".join(wrong[:_SHOWN]) + (f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
         raise StateError(
