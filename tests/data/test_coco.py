@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.data.stubs import picture
 from ubertrain.data.coco import Coco
@@ -72,6 +73,22 @@ def test_panoptic_and_semantic_files_give_one_map(data_root: Path, tmp_path: Pat
     derived = Coco(str(tmp_path), split, labels=["class_map"], take=":8")
     for index in range(8):
         assert torch.equal(ready.read(index).annotations["class_map"], derived.read(index).annotations["class_map"])
+
+
+def test_category_ids_may_have_any_size(tmp_path: Path) -> None:
+    """Other sets in COCO's format number their categories as they like."""
+    picture(tmp_path / "train2017/a.jpg")
+    (tmp_path / "annotations/panoptic_train2017").mkdir(parents=True)
+    Image.new("RGB", (8, 6), (9, 0, 0)).save(tmp_path / "annotations/panoptic_train2017/a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 1, "segments_info": [{"id": 9, "category_id": 1203, "bbox": [0, 0, 8, 6]}]}],
+        "categories": [{"id": 4, "name": "cat"}, {"id": 1203, "name": "zither"}],
+    }
+    (tmp_path / "annotations/panoptic_train2017.json").write_text(json.dumps(content))
+    reader = Coco(str(tmp_path), labels=["class_map"])
+    ids = reader.read(0).annotations["class_map"]
+    assert reader.classes["class_map"][int(ids.unique())] == "zither"
 
 
 def test_chosen_classes_are_renumbered_and_others_left_out(data_root: Path, train: Coco) -> None:

@@ -109,7 +109,7 @@ class _Pixels:
         self._folder = ready if self._ready else segments.path.with_suffix("")
         known = list(segments.names.values())
         self.classes, ids = group(known if wanted is None else wanted, known, rest, "coco, class_map")
-        self._ids = torch.full((256,), -1)
+        self._ids = torch.full((1 + max(segments.names, default=0),), -1)
         self._ids[0] = ClassMap.unknown  # COCO's word for unlabelled
         for category, name in segments.names.items():
             self._ids[category] = ids[name]
@@ -120,8 +120,8 @@ class _Pixels:
 
     def read(self, sample: str, file: Path) -> Tensor:
         categories = read_ids(file) if self._ready else self._categories(sample, file)
-        ids = self._ids[categories.clamp(0, 255)]
-        unknown = categories[(ids < 0) | (categories > 255)]
+        ids = self._ids[categories.clamp(max=len(self._ids) - 1)]
+        unknown = categories[(ids < 0) | (categories >= len(self._ids))]
         if unknown.numel():
             raise DataError(f"{file}: category id {int(unknown[0])} is not among those of {self._segments.path}")
         return ids

@@ -24,7 +24,7 @@ from ubertrain.annotation.values import expect
 from ubertrain.data.blame import blame
 from ubertrain.data.box_values import box_value
 from ubertrain.data.files import FileReader
-from ubertrain.data.images import read_depth, read_ids, read_image, read_mask, read_normals
+from ubertrain.data.images import read_depth, read_ids, read_image, read_lines, read_mask, read_normals
 from ubertrain.data.selection import folder
 from ubertrain.errors import ConfigError, DataError
 
@@ -54,7 +54,7 @@ class Folder(FileReader):
     - `class_map/NAME.png`: class ids, 255 = unknown.
     - `depth/NAME.png`: 16 bit, `depth_scale` units per metre, 0 and 65535 = unknown. Or `.npy`: metres, 0 = unknown.
     - `normals/NAME.png`: 8 bit, n = 2 v / 255 - 1, black or mid grey = unknown. Or `.npy`: (height, width, 3).
-    - `edges/NAME.png`: not black = boundary. Or `.npy`: (height, width) or (annotators, height, width) of 0, 1, 255 = unknown.
+    - `edges/NAME.png`: white lines on black. Or `.npy`: (height, width) or (annotators, height, width) of 0, 1, 255 = unknown.
     - `semantic_edges/NAME.npy`: (classes, height, width) of 0, 1 = boundary, 2 = inside of an object, 255 = unknown.
     - `saliency/NAME.png`: black and white, white (from 128 on) = salient.
     - `stereo/NAME.png` (or .jpg): the view of a rectified second camera to the right, of the image's size. If `disparity` has
@@ -125,7 +125,7 @@ class Folder(FileReader):
             case "stereo", _:
                 return self._stereo(sample, file, size)
             case "edges", ".png":
-                return (read_ids(file) > 0).to(torch.uint8)[None]
+                return read_lines(file)[None]
         with blame(file):
             match file.suffix:
                 case ".json":

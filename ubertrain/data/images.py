@@ -53,6 +53,18 @@ def read_ids(path: Path) -> Tensor:
         return torch.from_numpy(np.array(image).astype(np.int64))
 
 
+def read_lines(path: Path) -> Tensor:
+    """White lines on black, (height, width) uint8: 1 where the picture is not black.
+
+    Raises:
+        DataError: as `read_ids`, or more than half of it is not black, as where the lines are; names the file.
+    """
+    lines = (read_ids(path) > 0).to(torch.uint8)
+    if lines.float().mean() > 0.5:
+        raise DataError(f"{path}: more than half of it is a boundary; expected white lines on black")
+    return lines
+
+
 def read_mask(path: Path) -> Tensor:
     """The pixels of a black and white picture that are marked, (height, width) int64 of 0 and 1.
 

@@ -3,14 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ubertrain.annotation.edges import Edges
 from ubertrain.data.blame import blame
 from ubertrain.data.bsds import read_drawings
-from ubertrain.data.images import read_ids
-from ubertrain.errors import DataError
+from ubertrain.data.images import read_lines
 from ubertrain.metrics.boundary_f import BoundaryF
 from ubertrain.scoring.each import Watch, unwatched
 from ubertrain.scoring.maps import UNKNOWN, expect_numbers, expect_same_size, gather, is_array
@@ -93,7 +91,4 @@ def read_edges(path: Path) -> Tensor:
         with blame(path):
             Edges.check(planes, (planes.shape[1], planes.shape[2]))
         return planes
-    edges = (read_ids(path) > 0).to(torch.uint8)[None]
-    if edges.float().mean() > 0.5:
-        raise DataError(f"{path}: more than half of it is a boundary; expected white lines on black")
-    return edges
+    return read_lines(path)[None]
