@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ubertrain.errors import ConfigError
+from ubertrain.training.comparable import differences, expect_same_classes
 from ubertrain.training.finished import FinishedRun
 
 
@@ -111,7 +112,7 @@ def delta_m(multi: Sequence[FinishedRun], single: Sequence[FinishedRun]) -> Delt
 
     Raises:
         ConfigError: `multi` have different tasks, a task is in different kinds of `single` runs, two runs score a task by
-            different metrics, or there is no task to compare.
+            different metrics or on different classes, or there is no task to compare.
     """
     _expect_same_tasks(multi, "the runs to compare")
     gains, left_out = {}, {}
@@ -123,6 +124,8 @@ def delta_m(multi: Sequence[FinishedRun], single: Sequence[FinishedRun]) -> Delt
             left_out[task] = reason
             continue
         _expect_same_metric(task, [*multi, *partners])
+        for run in (*multi[1:], *partners):
+            expect_same_classes(task, multi[0], run)
         first = multi[0].results[task]
         sides = (Seeds(tuple(run.results[task].after for run in side)) for side in (multi, partners))
         gains[task] = TaskGain(first.metric, first.higher_is_better, *sides)
@@ -180,6 +183,7 @@ def _remarks(multi: Sequence[FinishedRun], single: Sequence[FinishedRun], tasks:
         ):
             if ours != theirs and theirs != ():
                 remarks.append(f"{what} of {first.path} and {run.path} differ: {_shown(ours)} and {_shown(theirs)}")
+        remarks += differences(first, run, tasks)
     for side in (multi, *_groups(single)):
         seeds = [run.config.seed for run in side]
         if len(set(seeds)) < len(seeds):
