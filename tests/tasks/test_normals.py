@@ -49,7 +49,7 @@ def test_a_new_head_says_that_everything_faces_the_viewer(width: int) -> None:
     """On average; in eval mode, as unit vectors at the resolution of the image."""
     answer = Normals(width=width).make_head([Level(8, 4)]).eval()([torch.randn(2, 8, 4, 4)])
     assert answer.shape == (2, 3, 16, 16)
-    assert answer[:, 2].mean().item() < -0.9
+    assert answer[:, 2].mean().item() < -0.8
 
 
 def test_the_picture_of_a_frontal_surface_is_light_blue() -> None:
