@@ -45,8 +45,9 @@ class FusionHead(nn.Module):
 
     With `width` 0 this is UberNet's head (Kokkinos 2017, section 2; FCN's with "sum", Long et al. 2015): a 1x1 convolution
     scores each level, the scores are enlarged to the finest level's grid and fused there. With a width, that many features per
-    level are fused in place of scores, and `_Refined` makes scores of them; these features are normalised in groups within an
-    image, so that levels of any magnitude contribute alike and no image depends on the others of its batch.
+    level are fused in place of scores; scores are linear in them, and a 3x3 convolution adds to them. These features are
+    normalised in groups within an image, so that levels of any magnitude contribute alike and no image depends on the others of
+    its batch.
 
     Fusion "sum" adds. "concat" concatenates and applies a 1x1 convolution that starts as exact averaging. It is computed as the
     sum of its parts, each applied before its level is enlarged: a 1x1 convolution commutes with bilinear interpolation, and the
